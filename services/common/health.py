@@ -1,0 +1,99 @@
+"""grpc.health.v1 that tells the truth: from the first moment, after every readiness poll, and while draining."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import structlog
+from grpc_health.v1 import health, health_pb2
+
+Ready = Callable[[], Awaitable[bool]]
+
+POLL_SECONDS = 1.0
+CHECK_TIMEOUT = 5.0
+FAILURES_BEFORE_NOT_SERVING = 2
+"""One slow answer under load takes nobody out of the gateway's rotation; a second one does."""
+
+_log = structlog.get_logger(__name__)
+
+
+class HealthServicer:
+    """The library's servicer, NOT_SERVING until told otherwise; Watch ends when the server drains."""
+
+    def __init__(self, draining: asyncio.Event) -> None:
+        self._statuses = health.aio.HealthServicer()
+        self._draining = draining
+        self.Check = self._statuses.Check
+        self._listed: dict[str, health_pb2.HealthCheckResponse] = {}
+
+    async def List(self, request: health_pb2.HealthListRequest, context: Any) -> health_pb2.HealthListResponse:  # noqa: N802
+        """The status of every service."""
+        return health_pb2.HealthListResponse(statuses=dict(self._listed))
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: N802 - gRPC's name
+        """Streams the status of one service until the client leaves or the server drains."""
+        watching = asyncio.ensure_future(self._statuses.Watch(request, context))
+        draining = asyncio.ensure_future(self._draining.wait())
+        try:
+            await asyncio.wait({watching, draining}, return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                await watching
+        finally:
+            watching.cancel()
+            draining.cancel()
+            await asyncio.gather(watching, draining, return_exceptions=True)
+
+    async def set(self, service: str, *, serving: bool) -> None:
+        """Sets one service's status; without effect once draining has begun."""
+        if self._draining.is_set():
+            return
+        states = health_pb2.HealthCheckResponse
+        status = states.SERVING if serving else states.NOT_SERVING
+        self._listed[service] = states(status=status)
+        await self._statuses.set(service, status)
+
+    async def begin_drain(self) -> None:
+        """NOT_SERVING for everything, for good."""
+        await self._statuses.enter_graceful_shutdown()
+
+
+class Readiness:
+    """Polls `ready` and keeps the status of the overall server ("") and of every service."""
+
+    def __init__(self, servicer: HealthServicer, services: Sequence[str], ready: Ready) -> None:
+        self._servicer = servicer
+        self._names = ("", *services)
+        self._ready = ready
+        self._failures = FAILURES_BEFORE_NOT_SERVING
+        self._serving: bool | None = None
+
+    async def poll_forever(self, interval: float) -> None:
+        """Polls until cancelled."""
+        while True:
+            await self.poll()
+            await asyncio.sleep(interval)
+
+    async def poll(self) -> None:
+        """One poll: success serves at once, failure only when it repeats."""
+        if await self._is_ready():
+            self._failures = 0
+        else:
+            self._failures += 1
+        await self.set_serving(self._failures < FAILURES_BEFORE_NOT_SERVING)
+
+    async def set_serving(self, serving: bool) -> None:
+        """Publishes the status, and logs it when it changed."""
+        if serving is self._serving:
+            return
+        self._serving = serving
+        for name in self._names:
+            await self._servicer.set(name, serving=serving)
+        _log.info("health", serving=serving)
+
+    async def _is_ready(self) -> bool:
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT):
+                return await self._ready()
+        except Exception as error:
+            _log.warning("readiness_check_failed", error=type(error).__name__, exc_info=error)
+            return False

@@ -1,0 +1,112 @@
+"""Page tokens after AIP-158: opaque, holding a keyset position, and bound to the request they came from.
+
+A token is no secret and no capability: it carries only where the last page ended, every query stays scoped to its
+principal, and the checksum merely refuses tokens that belong to another caller, method or filter.
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf.message import Message
+
+from services.common.caller import current_caller
+from services.common.errors import InvalidArgument, Reason
+
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 1000
+
+PositionValue = str | int | datetime
+Position = tuple[PositionValue, ...]
+
+_CHECKSUM_BYTES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One requested page: at most `size` items after `position` (None: from the start)."""
+
+    size: int
+    position: Position | None
+    _binding: bytes
+
+    def next_token(self, *position: PositionValue) -> str:
+        """The token for what follows the item at this position; times are kept to the microsecond."""
+        payload = json.dumps([_encode(value) for value in position], separators=(",", ":")).encode()
+        return base64.urlsafe_b64encode(_checksum(self._binding, payload) + payload).decode().rstrip("=")
+
+
+def read_page(
+    request: Message, *, default_size: int = DEFAULT_PAGE_SIZE, max_size: int = MAX_PAGE_SIZE, scope: str = ""
+) -> Page:
+    """The page that a List request (`page_size`, `page_token`) asks for.
+
+    A size of 0 is the default and a larger one than the maximum is the maximum; the size may change between
+    pages, no other argument may. `scope` distinguishes methods that share one request type.
+
+    Raises:
+        InvalidArgument: INVALID_FIELD on `page_size`, INVALID_PAGE_TOKEN on `page_token`.
+    """
+    size, token = _paging_fields(request)
+    if size < 0:
+        raise InvalidArgument.field("page_size", "must not be negative")
+    binding = _binding(request, scope)
+    position = _decode_token(token, binding) if token else None
+    return Page(min(size or default_size, max_size), position, binding)
+
+
+def _paging_fields(request: Message) -> tuple[int, str]:
+    fields: Any = request
+    return fields.page_size, fields.page_token
+
+
+def _binding(request: Message, scope: str) -> bytes:
+    rest = type(request)()
+    rest.CopyFrom(request)
+    rest.ClearField("page_size")
+    rest.ClearField("page_token")
+    owner = current_caller().principal
+    parts = [owner.encode(), request.DESCRIPTOR.full_name.encode(), scope.encode()]
+    digest = hashlib.sha256()
+    for part in (*parts, rest.SerializeToString(deterministic=True)):
+        digest.update(len(part).to_bytes(8) + part)
+    return digest.digest()
+
+
+def _decode_token(token: str, binding: bytes) -> Position:
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        checksum, payload = raw[:_CHECKSUM_BYTES], raw[_CHECKSUM_BYTES:]
+        if checksum != _checksum(binding, payload):
+            raise ValueError("checksum")
+        return tuple(_decode(item) for item in json.loads(payload))
+    except (binascii.Error, ValueError, KeyError, TypeError) as error:
+        raise InvalidArgument.field(
+            "page_token",
+            "is not a token that this method returned for these arguments; start again without it",
+            Reason.INVALID_PAGE_TOKEN,
+        ) from error
+
+
+def _checksum(binding: bytes, payload: bytes) -> bytes:
+    return hashlib.sha256(binding + payload).digest()[:_CHECKSUM_BYTES]
+
+
+def _encode(value: PositionValue) -> str | int | list[str]:
+    return [value.astimezone(UTC).isoformat()] if isinstance(value, datetime) else value
+
+
+def _decode(item: object) -> PositionValue:
+    match item:
+        case bool():
+            raise TypeError("bool")
+        case str() | int():
+            return item
+        case [str(text)]:
+            return datetime.fromisoformat(text)
+        case _:
+            raise TypeError(type(item).__name__)

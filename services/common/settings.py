@@ -1,0 +1,129 @@
+"""Settings from environment variables: read once, frozen, and a mistake names the variable.
+
+A service's `settings.py` subclasses `ServiceSettings` (or mixes in `DatabaseSettings`) and calls `load` in its
+`__main__.py`. Variables are `CONTENTLAB_<FIELD>` unless a field has an alias of its own; tests construct settings
+by field name.
+"""
+
+import sys
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENV_PREFIX = "CONTENTLAB_"
+EXIT_CONFIGURATION = 2
+"""Exit code of a process whose environment is wrong (that of a wrong command line)."""
+
+
+def _address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError("not host:port")
+    return value
+
+
+def _postgres_url(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
+        raise ValueError("not a postgresql URL")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+"""`host:port`; an IPv6 host stands in brackets."""
+
+
+class Settings(BaseSettings):
+    """The base of everything that is read from the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        validate_by_alias=True,
+        validate_by_name=True,
+        hide_input_in_errors=True,
+        validate_default=True,
+    )
+
+
+class ServiceSettings(Settings):
+    """What every gRPC server of the suite understands."""
+
+    listen: Address = Field(description="host:port of the gRPC server")
+    metrics_listen: Address | None = Field(None, description="host:port of the Prometheus page; unset: none")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_format: Literal["json", "console"] = Field("json", description="json or console")
+    reflection: bool = Field(False, description="true or false: serve gRPC reflection")
+    service_token_file: str | None = Field(None, description="path of the file with the suite's service token")
+    lame_duck_seconds: float = Field(
+        1.0, ge=0, le=60, description="seconds (0 to 60) between NOT_SERVING and refusing new calls"
+    )
+    drain_seconds: float = Field(20.0, ge=0, le=900, description="seconds (0 to 900) that running calls may finish in")
+    max_receive_bytes: int = Field(
+        4 * 1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024, description="largest request message in bytes"
+    )
+    max_concurrent_calls: int = Field(
+        10_000, ge=1, description="calls served at a time; one more is RESOURCE_EXHAUSTED"
+    )
+
+
+class DatabaseSettings(Settings):
+    """What every part with a schema in Postgres understands."""
+
+    database_url: Annotated[SecretStr, AfterValidator(_postgres_url)] = Field(
+        validation_alias="DATABASE_URL", description="postgresql://user:password@host:port/database"
+    )
+    migrate: bool = Field(True, description="true or false: bring the schema up to date at start")
+    database_pool_size: int = Field(10, ge=1, le=200, description="database connections kept open (1 to 200)")
+    database_pool_overflow: int = Field(5, ge=0, le=200, description="connections above the pool size (0 to 200)")
+    database_pool_timeout: float = Field(
+        10.0, gt=0, le=300, description="seconds to wait for a free database connection"
+    )
+    database_connect_timeout: int = Field(5, ge=1, le=60, description="seconds to wait for a new database connection")
+    database_wait_seconds: float = Field(
+        60.0, ge=0, le=3600, description="seconds to wait at start for the database to come up"
+    )
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+def load(settings_class: type[SettingsT], **overrides: Any) -> SettingsT:
+    """The settings of this process.
+
+    A missing or wrong variable ends the process: exit code 2 and one line on stderr that names each variable and
+    what it should hold. Values are never printed, they may be secrets.
+    """
+    try:
+        return settings_class(**overrides)
+    except ValidationError as error:
+        sys.stderr.write(describe_error(settings_class, error) + "\n")
+        raise SystemExit(EXIT_CONFIGURATION) from None
+
+
+def describe_error(settings_class: type[Settings], error: ValidationError) -> str:
+    """One line: every wrong variable and what is expected of it."""
+    problems = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        field = str(problem["loc"][0]) if problem["loc"] else ""
+        verdict = "is missing" if problem["type"] == "missing" else "is wrong"
+        name, expected = _variable(settings_class, field)
+        problems.append(f"{name} {verdict}, expected {expected}")
+    return "configuration: " + "; ".join(dict.fromkeys(problems))
+
+
+def variables(settings_class: type[Settings]) -> dict[str, str]:
+    """Every environment variable that these settings read, with its meaning: for --help and documentation tests."""
+    return dict(_variable(settings_class, name) for name in settings_class.model_fields)
+
+
+def _variable(settings_class: type[Settings], field: str) -> tuple[str, str]:
+    """The variable of a field, found by name or alias, and what it should hold."""
+    for name, info in settings_class.model_fields.items():
+        alias = info.validation_alias if isinstance(info.validation_alias, str) else None
+        variable = alias or f"{ENV_PREFIX}{name}".upper()
+        if field in (name, alias, variable, variable.lower()):
+            return variable, info.description or "a valid value"
+    return field or settings_class.__name__, "consistent settings"
