@@ -2,6 +2,7 @@
 
     python protos/generate.py            write protos/gen anew
     python protos/generate.py --check    write nothing; exit 1 and name the files that differ
+    python protos/generate.py --baseline make the present contract the one that later ones must not break
 
 Nothing third-party is kept in the tree: the `google/api` and `google/rpc` sources come from the googleapis-common-protos wheel, and
 `buf/validate/validate.proto` is taken from the descriptor inside the protovalidate wheel, which does not ship its source.
@@ -22,6 +23,7 @@ from grpc_tools import protoc
 ROOT = Path(__file__).resolve().parent
 GENERATED = ROOT / "gen"
 DESCRIPTOR_SET = "contentlab.binpb"
+BASELINE = ROOT / "baseline.binpb"
 WELL_KNOWN = Path(protoc.__file__).parent / "_proto"
 GOOGLE_APIS = Path(next(iter(google.api.__path__))).parents[1]
 # Envoy renders an error detail as JSON only when its type is in the descriptor set.
@@ -101,10 +103,19 @@ def differences(fresh: Path, committed: Path) -> list[str]:
     return sorted([*map(str, have ^ want), *different, *odd])
 
 
+def write_baseline() -> None:
+    """Keeps the committed descriptor set, without its comments, as the baseline of `buf breaking`."""
+    files = descriptor_pb2.FileDescriptorSet.FromString((GENERATED / DESCRIPTOR_SET).read_bytes())
+    for file in files.file:
+        file.ClearField("source_code_info")
+    BASELINE.write_bytes(files.SerializeToString(deterministic=True))
+
+
 def main() -> int:
     """Entry point; returns the exit code."""
     parser = argparse.ArgumentParser(description="Generate the stubs of the contract.")
     parser.add_argument("--check", action="store_true", help="compare with protos/gen instead of writing it")
+    parser.add_argument("--baseline", action="store_true", help="also make this contract the baseline of breaking changes")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch)
@@ -121,6 +132,8 @@ def main() -> int:
                 destination.write_bytes(source.read_bytes())
             else:
                 destination.unlink()
+    if arguments.baseline:
+        write_baseline()
     return 0
 
 

@@ -1,0 +1,1 @@
+"""The usage service: what was spent: usage events, prices, budgets."""

@@ -1,0 +1,1 @@
+"""The video service: jobs over the OpenAI Videos protocol, progress streams, analysis."""
