@@ -11,6 +11,7 @@ Background = Callable[[], Awaitable[None]]
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
+CLEAN_UP_SECONDS = 10.0
 
 _log = structlog.get_logger(__name__)
 
@@ -24,7 +25,10 @@ async def background_tasks(tasks: Mapping[str, Background]) -> AsyncIterator[Non
     finally:
         for task in running:
             task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        if running:
+            _, stuck = await asyncio.wait(running, timeout=CLEAN_UP_SECONDS)
+            for task in stuck:
+                _log.error("background_task_stuck", task=task.get_name())
 
 
 async def supervise(name: str, task: Background) -> None:

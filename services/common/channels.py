@@ -6,7 +6,6 @@ stream, and all that is needed is four keyword arguments.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +13,7 @@ import grpc
 import grpc.aio
 
 from services.common.caller import PRINCIPAL_KEY, SERVICE_KEY, TOKEN_KEY, current_caller
+from services.common.settings import read_service_token
 from services.common.trace import REQUEST_ID_KEY, trace_metadata
 
 DEFAULT_DEADLINE = 30.0
@@ -47,30 +47,18 @@ class SiblingCredentials:
     token: str
 
     @classmethod
-    def from_file(cls, service: str, path: str | Path) -> Self:
-        """Credentials with the token in a mounted file.
+    def from_file(cls, service: str, path: str | None) -> Self | None:
+        """Credentials with the token in a mounted file (`ServiceSettings.service_token_file`); None without one.
 
         Raises:
-            OSError: the file cannot be read.
-            ValueError: it is empty.
+            ValueError: the file cannot be read or holds no token.
         """
+        if path is None:
+            return None
         return cls(service, read_service_token(path))
 
     def __repr__(self) -> str:
         return f"SiblingCredentials({self.service!r}, token=...)"
-
-
-def read_service_token(path: str | Path) -> str:
-    """The suite's shared secret in a file, without surrounding white space.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is empty or not visible ASCII, which metadata cannot carry.
-    """
-    token = Path(path).read_text(encoding="ascii").strip()
-    if not token or not token.isprintable():
-        raise ValueError(f"the service token file {str(path)!r} holds no token")
-    return token
 
 
 def open_channel(

@@ -35,9 +35,16 @@ def sqlalchemy_url(database_url: str) -> URL:
     return make_url(database_url).set(drivername="postgresql+psycopg")
 
 
-def connect_arguments(*, connect_timeout: int, application_name: str) -> dict[str, str | int]:
-    """libpq parameters that notice a dead server: keepalives after 15 s, gone after 30 s unacknowledged."""
+def connect_arguments(
+    *, connect_timeout: int, application_name: str, statement_timeout: float = 0
+) -> dict[str, str | int]:
+    """libpq parameters that notice a dead server: keepalives after 15 s, gone after 30 s unacknowledged.
+
+    `statement_timeout` (seconds, 0: none) is enforced by the server, whatever has become of the client.
+    """
+    limit = {"options": f"-c statement_timeout={round(statement_timeout * 1000)}"} if statement_timeout else {}
     return {
+        **limit,
         "connect_timeout": connect_timeout,
         "application_name": application_name,
         "keepalives": 1,
@@ -59,7 +66,9 @@ def create_engine(settings: DatabaseSettings, *, application_name: str) -> Async
         # Exceptions and logs would otherwise quote the parameters, that is prompts.
         hide_parameters=True,
         connect_args=connect_arguments(
-            connect_timeout=settings.database_connect_timeout, application_name=application_name
+            connect_timeout=settings.database_connect_timeout,
+            application_name=application_name,
+            statement_timeout=settings.database_statement_timeout,
         ),
     )
 
@@ -93,6 +102,11 @@ async def wait_until_reachable(engine: AsyncEngine, *, seconds: float) -> None:
             raise ConnectionError(f"the database did not answer within {seconds:g} s")
         await asyncio.sleep(pause)
         pause = min(pause * 2, 2.0)
+
+
+def is_statement_timeout(error: BaseException) -> bool:
+    """Whether the server ended a statement because it took too long."""
+    return any(isinstance(cause, psycopg.errors.QueryCanceled) for cause in _causes(error))
 
 
 def is_unavailable(error: BaseException) -> bool:

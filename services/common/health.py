@@ -23,6 +23,7 @@ class HealthServicer:
     def __init__(self, draining: asyncio.Event) -> None:
         self._statuses = health.aio.HealthServicer()
         self._draining = draining
+        self._drained = False
         self.Check = self._statuses.Check
         self._listed: dict[str, health_pb2.HealthCheckResponse] = {}
 
@@ -45,7 +46,7 @@ class HealthServicer:
 
     async def set(self, service: str, *, serving: bool) -> None:
         """Sets one service's status; without effect once draining has begun."""
-        if self._draining.is_set():
+        if self._drained:
             return
         states = health_pb2.HealthCheckResponse
         status = states.SERVING if serving else states.NOT_SERVING
@@ -54,6 +55,9 @@ class HealthServicer:
 
     async def begin_drain(self) -> None:
         """NOT_SERVING for everything, for good."""
+        self._drained = True
+        for status in self._listed.values():
+            status.status = health_pb2.HealthCheckResponse.NOT_SERVING
         await self._statuses.enter_graceful_shutdown()
 
 

@@ -34,22 +34,6 @@ def paths_to_update(resource: Message, mask: FieldMask | None, *, field: str = "
     return tuple(dict.fromkeys(kept))
 
 
-def apply_update(source: Message, target: Message, paths: tuple[str, ...]) -> None:
-    """Copies the fields at `paths` from `source` to `target`; a field that is unset in `source` is cleared."""
-    for path in paths:
-        *parents, leaf = path.split(".")
-        origin, goal = source, target
-        for parent in parents:
-            origin, goal = getattr(origin, parent), getattr(goal, parent)
-        goal.ClearField(leaf)
-        part = type(origin)()
-        part.CopyFrom(origin)
-        for descriptor, _ in part.ListFields():
-            if descriptor.name != leaf:
-                part.ClearField(descriptor.name)
-        goal.MergeFrom(part)
-
-
 def _path_is_server_owned(message: Any, path: str, field: str) -> bool:
     steps = list(_resolve(message, path, field))  # to the end, so that an unknown tail is refused as well
     return any(_server_owned(step) for step in steps)

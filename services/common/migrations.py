@@ -6,7 +6,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateSchema
 
@@ -32,17 +32,23 @@ def _migrate(database_url: str, schema: str, versions: Path, revision: str) -> N
         poolclass=NullPool,
         connect_args=connect_arguments(connect_timeout=10, application_name=f"migrate-{schema}"),
     )
-    with engine.begin() as connection:
-        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT_SECONDS}s'"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock_key(schema)})
-        connection.execute(CreateSchema(schema, if_not_exists=True))
-        config = Config()
-        config.set_main_option("script_location", str(ENVIRONMENT))
-        config.set_main_option("path_separator", "newline")
-        config.set_main_option("version_locations", str(versions).replace("%", "%%"))
-        config.attributes.update(connection=connection, schema=schema)
-        command.upgrade(config, revision)
-    engine.dispose()
+    try:
+        with engine.begin() as connection:
+            _upgrade(connection, schema, versions, revision)
+    finally:
+        engine.dispose()
+
+
+def _upgrade(connection: Connection, schema: str, versions: Path, revision: str) -> None:
+    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_WAIT_SECONDS}s'"))
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": lock_key(schema)})
+    connection.execute(CreateSchema(schema, if_not_exists=True))
+    config = Config()
+    config.set_main_option("script_location", str(ENVIRONMENT))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", str(versions).replace("%", "%%"))
+    config.attributes.update(connection=connection, schema=schema)
+    command.upgrade(config, revision)
 
 
 def lock_key(schema: str) -> int:

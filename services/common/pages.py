@@ -41,12 +41,19 @@ class Page:
 
 
 def read_page(
-    request: Message, *, default_size: int = DEFAULT_PAGE_SIZE, max_size: int = MAX_PAGE_SIZE, scope: str = ""
+    request: Message,
+    *,
+    default_size: int = DEFAULT_PAGE_SIZE,
+    max_size: int = MAX_PAGE_SIZE,
+    keys: tuple[type[PositionValue], ...] | None = None,
+    scope: str = "",
 ) -> Page:
     """The page that a List request (`page_size`, `page_token`) asks for.
 
     A size of 0 is the default and a larger one than the maximum is the maximum; the size may change between
-    pages, no other argument may. `scope` distinguishes methods that share one request type.
+    pages, no other argument may. `keys` are the types of the position's values, e.g. `(datetime, str)`: a token
+    is no secret and can be forged, so a position of another shape is refused and not handed to the database.
+    `scope` distinguishes methods that share one request type.
 
     Raises:
         InvalidArgument: INVALID_FIELD on `page_size`, INVALID_PAGE_TOKEN on `page_token`.
@@ -55,7 +62,7 @@ def read_page(
     if size < 0:
         raise InvalidArgument.field("page_size", "must not be negative")
     binding = _binding(request, scope)
-    position = _decode_token(token, binding) if token else None
+    position = _decode_token(token, binding, keys) if token else None
     return Page(min(size or default_size, max_size), position, binding)
 
 
@@ -77,13 +84,16 @@ def _binding(request: Message, scope: str) -> bytes:
     return digest.digest()
 
 
-def _decode_token(token: str, binding: bytes) -> Position:
+def _decode_token(token: str, binding: bytes, keys: tuple[type[PositionValue], ...] | None) -> Position:
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         checksum, payload = raw[:_CHECKSUM_BYTES], raw[_CHECKSUM_BYTES:]
         if checksum != _checksum(binding, payload):
             raise ValueError("checksum")
-        return tuple(_decode(item) for item in json.loads(payload))
+        position = tuple(_decode(item) for item in json.loads(payload))
+        if keys is not None and tuple(map(type, position)) != keys:
+            raise ValueError("shape")
+        return position
     except (binascii.Error, ValueError, KeyError, TypeError) as error:
         raise InvalidArgument.field(
             "page_token",
@@ -97,13 +107,19 @@ def _checksum(binding: bytes, payload: bytes) -> bytes:
 
 
 def _encode(value: PositionValue) -> str | int | list[str]:
-    return [value.astimezone(UTC).isoformat()] if isinstance(value, datetime) else value
+    if not isinstance(value, datetime):
+        return value
+    if value.tzinfo is None:
+        raise ValueError("a page position needs times with a time zone")
+    return [value.astimezone(UTC).isoformat()]
 
 
 def _decode(item: object) -> PositionValue:
     match item:
         case bool():
             raise TypeError("bool")
+        case str() if "\0" in item:
+            raise ValueError("NUL")  # Postgres has no such text
         case str() | int():
             return item
         case [str(text)]:

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 
 import grpc.aio
 import structlog
+from google.protobuf import descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, start_http_server
 
 from services.common.background import Background, background_tasks
-from services.common.channels import MAX_MESSAGE_BYTES, read_service_token
+from services.common.channels import MAX_MESSAGE_BYTES
 from services.common.health import POLL_SECONDS, HealthServicer, Readiness
 from services.common.interceptors import build_chain
-from services.common.settings import ServiceSettings
+from services.common.settings import ServiceSettings, read_service_token
 
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     # Two processes on one port would share it silently, and Envoy would starve one of them.
@@ -60,6 +61,18 @@ class Service:
     name: str
     register: Callable[[grpc.aio.Server], None]
     paid_methods: frozenset[str] = frozenset()
+
+    def paid_paths(self) -> frozenset[str]:
+        """The paying methods as on the wire.
+
+        Raises:
+            ValueError: the contract has no such method; unnoticed, its failures would claim `billed: no`.
+        """
+        known = descriptor_pool.Default().FindServiceByName(self.name).methods_by_name if self.paid_methods else {}
+        unknown = self.paid_methods - set(known)
+        if unknown:
+            raise ValueError(f"{self.name} has no method {', '.join(sorted(unknown))}")
+        return frozenset(f"/{self.name}/{method}" for method in self.paid_methods)
 
 
 @dataclass(frozen=True)
@@ -138,9 +151,7 @@ def build_server(application: Application, settings: ServiceSettings, health: He
             registry=application.registry,
             services=names,
             service_token=read_service_token(settings.service_token_file) if settings.service_token_file else None,
-            paid_methods=frozenset(
-                f"/{service.name}/{method}" for service in application.services for method in service.paid_methods
-            ),
+            paid_methods=frozenset().union(*(service.paid_paths() for service in application.services)),
         ),
         options=(*SERVER_OPTIONS, ("grpc.max_receive_message_length", settings.max_receive_bytes)),
         maximum_concurrent_rpcs=settings.max_concurrent_calls,

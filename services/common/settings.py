@@ -6,10 +6,12 @@ by field name.
 """
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
 ENV_PREFIX = "CONTENTLAB_"
 EXIT_CONFIGURATION = 2
@@ -27,6 +29,26 @@ def _postgres_url(value: SecretStr) -> SecretStr:
     if not value.get_secret_value().startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
         raise ValueError("not a postgresql URL")
     return value
+
+
+def _service_token_file(path: str) -> str:
+    read_service_token(path)
+    return path
+
+
+def read_service_token(path: str) -> str:
+    """The suite's shared secret in a file, without surrounding white space.
+
+    Raises:
+        ValueError: the file cannot be read, is empty, or holds what metadata cannot carry.
+    """
+    try:
+        token = Path(path).read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ValueError("cannot be read") from error
+    if not token or not token.isprintable():
+        raise ValueError("holds no token")
+    return token
 
 
 Address = Annotated[str, AfterValidator(_address)]
@@ -56,7 +78,9 @@ class ServiceSettings(Settings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: Literal["json", "console"] = Field("json", description="json or console")
     reflection: bool = Field(False, description="true or false: serve gRPC reflection")
-    service_token_file: str | None = Field(None, description="path of the file with the suite's service token")
+    service_token_file: Annotated[str, AfterValidator(_service_token_file)] | None = Field(
+        None, description="path of a readable file that holds the suite's service token"
+    )
     lame_duck_seconds: float = Field(
         1.0, ge=0, le=60, description="seconds (0 to 60) between NOT_SERVING and refusing new calls"
     )
@@ -65,7 +89,7 @@ class ServiceSettings(Settings):
         4 * 1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024, description="largest request message in bytes"
     )
     max_concurrent_calls: int = Field(
-        10_000, ge=1, description="calls served at a time; one more is RESOURCE_EXHAUSTED"
+        25_000, ge=1, description="calls served at a time; one more is RESOURCE_EXHAUSTED"
     )
 
 
@@ -82,6 +106,9 @@ class DatabaseSettings(Settings):
         10.0, gt=0, le=300, description="seconds to wait for a free database connection"
     )
     database_connect_timeout: int = Field(5, ge=1, le=60, description="seconds to wait for a new database connection")
+    database_statement_timeout: float = Field(
+        30.0, ge=0, le=3600, description="seconds after which the server ends a statement; 0: never"
+    )
     database_wait_seconds: float = Field(
         60.0, ge=0, le=3600, description="seconds to wait at start for the database to come up"
     )
@@ -99,8 +126,11 @@ def load(settings_class: type[SettingsT], **overrides: Any) -> SettingsT:
     try:
         return settings_class(**overrides)
     except ValidationError as error:
-        sys.stderr.write(describe_error(settings_class, error) + "\n")
-        raise SystemExit(EXIT_CONFIGURATION) from None
+        problem = describe_error(settings_class, error)
+    except SettingsError as error:  # JSON was expected; its text names the field only
+        problem = f"configuration: {error}"
+    sys.stderr.write(problem + "\n")
+    raise SystemExit(EXIT_CONFIGURATION)
 
 
 def describe_error(settings_class: type[Settings], error: ValidationError) -> str:

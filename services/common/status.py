@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from services.common.errors import (
     ERROR_CLASSES,
     Billed,
+    Internal,
     QuotaViolation,
     Reason,
     Resource,
@@ -83,7 +84,7 @@ def _bad_request(violations: Iterable[Violation]) -> error_details_pb2.BadReques
 
 def from_status(status: status_pb2.Status) -> ServiceError:
     """The error that `to_status` made the status of; a foreign status keeps its code and message."""
-    error_class = ERROR_CLASSES.get(_code(status.code), ERROR_CLASSES[grpc.StatusCode.INTERNAL])
+    error_class = ERROR_CLASSES.get(_code(status.code), Internal)
     info = _detail(status, error_details_pb2.ErrorInfo)
     metadata = dict(info.metadata) if info else {}
     bad_request = _detail(status, error_details_pb2.BadRequest)
@@ -109,7 +110,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> ServiceError:
     """What a sibling service answered, typed.
 
     Without details, that is from the transport and not from the sibling, the outcome of the call is unknown:
-    such an error is never `retry_safe`.
+    such an error is never `retry_safe`, and the transport's text (addresses, for one) is not passed on.
     """
     for key, value in error.trailing_metadata() or ():
         if key == STATUS_METADATA_KEY and isinstance(value, bytes):
@@ -117,7 +118,8 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> ServiceError:
                 return from_status(status_pb2.Status.FromString(value))
             except message.DecodeError:
                 break
-    return from_status(status_pb2.Status(code=_number(error.code()), message=error.details() or ""))
+    message_for_callers = f"A call to another part of the suite failed: {error.code().name}."
+    return from_status(status_pb2.Status(code=_number(error.code()), message=message_for_callers))
 
 
 async def abort(

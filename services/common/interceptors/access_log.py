@@ -1,17 +1,15 @@
 """Third: one line a call. Never its content."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import grpc
 import structlog
 from typing_extensions import override
 
 from services.common.caller import current_caller
-from services.common.interceptors.base import Call, CallInterceptor, Context
+from services.common.interceptors.base import Call, CallInterceptor, outcome_code
 
 _log = structlog.get_logger("access")
 _PROBES = frozenset({"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"})
@@ -49,17 +47,3 @@ class AccessLogInterceptor(CallInterceptor):
             request_id=caller.request_id,
             peer=call.context.peer(),
         )
-
-
-_CODES = {code.value[0]: code for code in grpc.StatusCode} | {code: code for code in grpc.StatusCode}
-
-
-def outcome_code(context: Context, error: BaseException | None) -> str:
-    """The name of the status code that the call ends with; a cancelled handler has no code of its own."""
-    if isinstance(error, asyncio.CancelledError):
-        return grpc.StatusCode.CANCELLED.name
-    code: Any = context.code()  # a number in grpc.aio, whatever its annotation says, and None before any is set
-    status = _CODES.get(code or 0, grpc.StatusCode.UNKNOWN)
-    if error is not None and status is grpc.StatusCode.OK:
-        return grpc.StatusCode.UNKNOWN.name
-    return status.name

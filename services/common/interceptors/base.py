@@ -1,10 +1,11 @@
 """The one wrapping helper: an interceptor says what happens around a call, this applies it to all four kinds."""
 
+import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import grpc
 import grpc.aio
@@ -48,12 +49,12 @@ class WrappedHandler(Handler):
 
     request_streaming: bool
     response_streaming: bool
-    request_deserializer: Callable[[bytes], Any] | None
-    response_serializer: Callable[[Any], bytes] | None
-    unary_unary: Callable[..., Any] | None
-    unary_stream: Callable[..., Any] | None
-    stream_unary: Callable[..., Any] | None
-    stream_stream: Callable[..., Any] | None
+    request_deserializer: Callable[[bytes], Any] | None = None
+    response_serializer: Callable[[Any], bytes] | None = None
+    unary_unary: Callable[..., Any] | None = None
+    unary_stream: Callable[..., Any] | None = None
+    stream_unary: Callable[..., Any] | None = None
+    stream_stream: Callable[..., Any] | None = None
     known: bool = True
 
 
@@ -94,14 +95,17 @@ def _wrap(interceptor: CallInterceptor, handler: Handler, path: str) -> Handler:
     kind = _KINDS[handler.request_streaming, handler.response_streaming]
     known = getattr(handler, "known", True)
     servicer_method = behaviour_of(handler)
+    looks_at_messages = type(interceptor).receive is not CallInterceptor.receive
 
     def begin(context: Context) -> Call:
         return Call(service, method, kind, known, context)
 
     def receive(call: Call, request: Any) -> Any:
-        if not handler.request_streaming:
-            return interceptor.receive(call, request)
-        return _received(interceptor, call, request)
+        if not looks_at_messages:
+            return request
+        return (
+            _Received(interceptor, call, request) if handler.request_streaming else interceptor.receive(call, request)
+        )
 
     async def unary_response(request: Any, context: Context) -> Any:
         call = begin(context)
@@ -124,9 +128,22 @@ def _wrap(interceptor: CallInterceptor, handler: Handler, path: str) -> Handler:
     return with_behaviour(handler, stream_response if handler.response_streaming else unary_response)
 
 
-async def _received(interceptor: CallInterceptor, call: Call, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
-        yield interceptor.receive(call, request)
+class _Received:
+    """The call's request messages, each through `receive`. No generator: one left unfinished needs closing."""
+
+    def __init__(self, interceptor: CallInterceptor, call: Call, requests: AsyncIterable[Any]) -> None:
+        self._interceptor = interceptor
+        self._call = call
+        self._requests = requests
+        self._iterator: AsyncIterator[Any] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._iterator is None:  # not earlier: a servicer need not read at all
+            self._iterator = aiter(self._requests)
+        return self._interceptor.receive(self._call, await anext(self._iterator))
 
 
 def _closing(responses: AsyncIterator[Any]) -> AbstractAsyncContextManager[Any]:
@@ -143,18 +160,34 @@ def with_behaviour(handler: Handler, behaviour: Callable[..., Any]) -> WrappedHa
     """The same handler with another method in it."""
     kind = handler.request_streaming, handler.response_streaming
     return WrappedHandler(
-        handler.request_streaming,
-        handler.response_streaming,
-        handler.request_deserializer,
-        handler.response_serializer,
-        behaviour if kind == (False, False) else None,
-        behaviour if kind == (False, True) else None,
-        behaviour if kind == (True, False) else None,
-        behaviour if kind == (True, True) else None,
-        getattr(handler, "known", True),
+        request_streaming=handler.request_streaming,
+        response_streaming=handler.response_streaming,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+        unary_unary=behaviour if kind == (False, False) else None,
+        unary_stream=behaviour if kind == (False, True) else None,
+        stream_unary=behaviour if kind == (True, False) else None,
+        stream_stream=behaviour if kind == (True, True) else None,
+        known=getattr(handler, "known", True),
     )
 
 
 def metadata_of(details: grpc.HandlerCallDetails) -> dict[str, str]:
     """The text metadata of a call; the last of several values wins, binary values are left out."""
     return {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
+
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode} | {code: code for code in grpc.StatusCode}
+
+
+def outcome_code(context: Context, error: BaseException | None) -> str:
+    """The name of the status code that the call ends with, for logs and metrics."""
+    if isinstance(error, asyncio.CancelledError):  # the client left or its deadline passed: nobody set a code
+        remaining: Any = context.time_remaining()
+        expired = remaining is not None and remaining <= 0
+        return (grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED).name
+    code: Any = context.code()  # a number in grpc.aio, whatever its annotation says, and None before any is set
+    status = _CODES.get(code or 0, grpc.StatusCode.UNKNOWN)
+    if error is not None and status is grpc.StatusCode.OK:
+        return grpc.StatusCode.UNKNOWN.name
+    return status.name

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import grpc
@@ -11,7 +12,7 @@ import structlog
 from typing_extensions import override
 
 from services.common.caller import current_caller
-from services.common.database import is_unavailable
+from services.common.database import is_statement_timeout, is_unavailable
 from services.common.errors import (
     Billed,
     DeadlineExceeded,
@@ -22,7 +23,15 @@ from services.common.errors import (
     Unavailable,
     Unimplemented,
 )
-from services.common.interceptors.base import Call, CallInterceptor, Context, Handler, WrappedHandler
+from services.common.interceptors.base import (
+    Call,
+    CallInterceptor,
+    Context,
+    Handler,
+    WrappedHandler,
+    behaviour_of,
+    with_behaviour,
+)
 from services.common.interceptors.methods import is_read_only
 from services.common.interceptors.principal import raise_refusal
 from services.common.status import abort
@@ -48,17 +57,12 @@ class ErrorInterceptor(CallInterceptor):
     def replace(self, handler: Handler | None) -> Handler | None:
         if handler is None:
             return _UNKNOWN_METHOD
-        return WrappedHandler(
-            handler.request_streaming,
-            handler.response_streaming,
-            _decoding(handler.request_deserializer),
-            handler.response_serializer,
-            handler.unary_unary,
-            handler.unary_stream,
-            handler.stream_unary,
-            handler.stream_stream,
-            getattr(handler, "known", True),
-        )
+        decode = _decoding(handler.request_deserializer)
+        serialize = handler.response_serializer
+        if serialize is None or handler.response_streaming:  # a stream's messages are serialised within `around`
+            return replace(with_behaviour(handler, behaviour_of(handler)), request_deserializer=decode)
+        serialising = with_behaviour(handler, _serialising(behaviour_of(handler), serialize))
+        return replace(serialising, request_deserializer=decode, response_serializer=None)
 
     @override
     def receive(self, call: Call, message: Any) -> Any:
@@ -78,11 +82,15 @@ class ErrorInterceptor(CallInterceptor):
             raise
         except Exception as error:
             request_id = current_caller().request_id
-            await abort(call.context, self.translate(call.path, error, request_id), request_id=request_id)
+            typed = self.translate(call.path, error, request_id)
+            structlog.contextvars.bind_contextvars(reason=typed.reason)  # for the access log
+            await abort(call.context, typed, request_id=request_id)
 
     def translate(self, path: str, error: Exception, request_id: str) -> ServiceError:
         """The typed error for any exception; one that no row of the table knows is a bug, and logged as such."""
         if isinstance(error, ServiceError):
+            if isinstance(error, Internal):
+                _log.error("internal_error", rpc=path, reason=error.reason, exc_info=error)
             return error
         billed = Billed.UNKNOWN if path in self._paid_methods else Billed.NO
         for applies, make in TRANSLATIONS:
@@ -123,8 +131,10 @@ TRANSLATIONS: tuple[tuple[Callable[[Exception], bool], Callable[[Billed, bool], 
     # Generated base servicers raise it, synchronously, for every method that a service does not override.
     (lambda error: isinstance(error, NotImplementedError), _not_implemented),
     (is_unavailable, _unavailable),
-    (_is_rpc(grpc.StatusCode.UNAVAILABLE), _unavailable),
+    # A sibling that stops cancels what is still running after its grace.
+    (_is_rpc(grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED), _unavailable),
     (_is_rpc(grpc.StatusCode.DEADLINE_EXCEEDED), _deadline_exceeded),
+    (is_statement_timeout, _deadline_exceeded),
     (lambda error: isinstance(error, TimeoutError), _deadline_exceeded),
 )
 """Foreign exceptions with a known meaning, the first row that applies. What is not here is INTERNAL_ERROR."""
@@ -144,8 +154,19 @@ def _decoding(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], A
     return decode
 
 
+def _serialising(servicer_method: Callable[..., Any], serialize: Callable[[Any], bytes]) -> Callable[..., Any]:
+    """A servicer that returns the wrong thing is a bug like any other; gRPC would answer with the exception's text."""
+
+    async def method(request: Any, context: Context) -> bytes:
+        return serialize(await servicer_method(request, context))
+
+    return method
+
+
 async def _unknown_method(requests: Any, context: Context) -> None:
     raise Unimplemented(Reason.NOT_IMPLEMENTED, "This server does not have this method.")
 
 
-_UNKNOWN_METHOD = WrappedHandler(True, True, None, None, None, None, None, _unknown_method, known=False)
+_UNKNOWN_METHOD = WrappedHandler(
+    request_streaming=True, response_streaming=True, stream_stream=_unknown_method, known=False
+)

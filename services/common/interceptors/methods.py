@@ -1,6 +1,7 @@
 """What the contract's descriptors say about a method."""
 
 from functools import lru_cache
+from typing import Any
 
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool
@@ -16,7 +17,8 @@ def is_read_only(path: str) -> bool:
     options = method.GetOptions()
     if options.idempotency_level == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS:
         return True
-    return bool(options.Extensions[annotations_pb2.http].get)
+    extensions: Any = options.Extensions  # the stubs know no method options beyond protobuf's own
+    return bool(extensions[annotations_pb2.http].get)
 
 
 def _find(path: str) -> MethodDescriptor | None:

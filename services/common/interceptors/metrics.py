@@ -8,8 +8,7 @@ from typing import ClassVar
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from typing_extensions import override
 
-from services.common.interceptors.access_log import outcome_code
-from services.common.interceptors.base import Call, CallInterceptor
+from services.common.interceptors.base import Call, CallInterceptor, outcome_code
 
 # Seconds. Lookups take milliseconds, paid calls minutes, their deadline is 900 s.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
