@@ -1,4 +1,4 @@
-"""`kill -9` under load: what was acknowledged stays, what was charged is accounted for, and nothing is charged twice."""
+"""`kill -9` under load: what was acknowledged stays, what was charged is accounted for, nothing is charged twice."""
 
 import asyncio
 import hashlib
