@@ -135,4 +135,4 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
-        error = error.__cause__
+        error = error.orig if isinstance(error, DBAPIError) else error.__cause__

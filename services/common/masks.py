@@ -12,6 +12,9 @@ from google.protobuf.message import Message
 
 from services.common.errors import InvalidArgument
 
+ETAG = "etag"
+"""A precondition of the update (AIP-154), never something to write."""
+
 _SERVER_OWNED = frozenset({field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IDENTIFIER})
 
 
@@ -50,5 +53,7 @@ def _resolve(message: Any, path: str, field: str) -> Iterator[Any]:
 
 
 def _server_owned(field: Any) -> bool:
+    if field.name == ETAG:
+        return True
     behaviours = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
     return not _SERVER_OWNED.isdisjoint(behaviours)

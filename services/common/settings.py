@@ -5,6 +5,7 @@ A service's `settings.py` subclasses `ServiceSettings` (or mixes in `DatabaseSet
 by field name.
 """
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -114,6 +115,8 @@ class DatabaseSettings(Settings):
     )
 
 
+_QUOTED_FIELD = re.compile(r'field "(\w+)"')
+
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
@@ -127,8 +130,10 @@ def load(settings_class: type[SettingsT], **overrides: Any) -> SettingsT:
         return settings_class(**overrides)
     except ValidationError as error:
         problem = describe_error(settings_class, error)
-    except SettingsError as error:  # JSON was expected; its text names the field only
-        problem = f"configuration: {error}"
+    except SettingsError as error:  # a list or a table that is no JSON; the text names the field only
+        field = _QUOTED_FIELD.search(str(error))
+        name, expected = _variable(settings_class, field.group(1) if field else "")
+        problem = f"configuration: {name} is wrong, expected {expected}"
     sys.stderr.write(problem + "\n")
     raise SystemExit(EXIT_CONFIGURATION)
 
@@ -155,5 +160,14 @@ def _variable(settings_class: type[Settings], field: str) -> tuple[str, str]:
         alias = info.validation_alias if isinstance(info.validation_alias, str) else None
         variable = alias or f"{ENV_PREFIX}{name}".upper()
         if field in (name, alias, variable, variable.lower()):
-            return variable, info.description or "a valid value"
+            return variable, _description(settings_class, name)
     return field or settings_class.__name__, "consistent settings"
+
+
+def _description(settings_class: type[Settings], name: str) -> str:
+    """The field's description, or that of the field it overrides: services change defaults, not meanings."""
+    for base in settings_class.__mro__:
+        info = base.model_fields.get(name) if issubclass(base, Settings) else None
+        if info is not None and info.description:
+            return info.description
+    return "a valid value"

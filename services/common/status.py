@@ -16,16 +16,20 @@ from services.common.errors import (
     Reason,
     Resource,
     ServiceError,
+    Unavailable,
     Violation,
 )
 
 DOMAIN = "contentlab"
 STATUS_METADATA_KEY = "grpc-status-details-bin"
 
-# A gRPC client refuses more than 8 KiB of trailing metadata by default, and the message travels percent-encoded.
-MAX_MESSAGE_CHARACTERS = 500
+# gRPC clients refuse trailing metadata at random from 8 KiB on. The message travels percent-encoded (three times its
+# bytes at worst), the status in base64: together these limits stay below.
+MAX_MESSAGE_BYTES = 600
+MAX_TEXT_BYTES = 400
+MAX_METADATA_BYTES = 2 * 1024
 MAX_VIOLATIONS = 20
-MAX_STATUS_BYTES = 5 * 1024
+MAX_STATUS_BYTES = 4 * 1024
 
 _M = TypeVar("_M", bound=message.Message)
 _COMMON_KEYS = frozenset({"billed", "retrySafe", "requestId"})
@@ -36,22 +40,27 @@ def to_status(error: ServiceError, *, request_id: str = "") -> status_pb2.Status
 
     ErrorInfo metadata always has `billed`, `retrySafe` and, where there is one, `requestId`.
     """
-    status = status_pb2.Status(code=_number(error.code), message=_shorten(error.message))
-    for detail in _details(error, request_id):
+    status = status_pb2.Status(code=_number(error.code), message=_shorten(error.message, MAX_MESSAGE_BYTES))
+    status.details.add().Pack(_error_info(error, request_id))
+    for detail in _further_details(error):
         status.details.add().Pack(detail)
         if status.ByteSize() > MAX_STATUS_BYTES:
             del status.details[-1]
     return status
 
 
-def _details(error: ServiceError, request_id: str) -> Iterable[message.Message]:
-    metadata = {key: _shorten(value) for key, value in error.metadata.items()}
-    metadata |= {"billed": error.billed.value, "retrySafe": "true" if error.retry_safe else "false"}
+def _error_info(error: ServiceError, request_id: str) -> error_details_pb2.ErrorInfo:
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN)
+    info.metadata.update(billed=error.billed.value, retrySafe="true" if error.retry_safe else "false")
     if request_id:
-        metadata["requestId"] = request_id
-    yield error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)
-    if error.violations:
-        yield _bad_request(error.violations)
+        info.metadata["requestId"] = request_id
+    for key, value in error.metadata.items():
+        if key not in info.metadata and info.ByteSize() + len(key) + MAX_TEXT_BYTES <= MAX_METADATA_BYTES:
+            info.metadata[key] = _shorten(value)
+    return info
+
+
+def _further_details(error: ServiceError) -> Iterable[message.Message]:
     if error.retry_after is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.FromMilliseconds(round(error.retry_after * 1000))
@@ -59,14 +68,16 @@ def _details(error: ServiceError, request_id: str) -> Iterable[message.Message]:
     if error.resource is not None:
         yield error_details_pb2.ResourceInfo(
             resource_type=error.resource.type,
-            resource_name=error.resource.name,
-            description=error.resource.description,
+            resource_name=_shorten(error.resource.name),
+            description=_shorten(error.resource.description),
         )
     if error.quota:
-        violations = [
-            error_details_pb2.QuotaFailure.Violation(subject=v.subject, description=v.description) for v in error.quota
-        ]
-        yield error_details_pb2.QuotaFailure(violations=violations)
+        quota = error_details_pb2.QuotaFailure()
+        for limit in error.quota[:MAX_VIOLATIONS]:
+            quota.violations.add(subject=_shorten(limit.subject), description=_shorten(limit.description))
+        yield quota
+    if error.violations:
+        yield _bad_request(error.violations)
 
 
 def _bad_request(violations: Iterable[Violation]) -> error_details_pb2.BadRequest:
@@ -76,7 +87,7 @@ def _bad_request(violations: Iterable[Violation]) -> error_details_pb2.BadReques
         detail.field_violations.add(
             field=_shorten(violation.field), description=_shorten(violation.description), reason=violation.reason
         )
-        if detail.ByteSize() > MAX_STATUS_BYTES // 2 and len(detail.field_violations) > 1:
+        if detail.ByteSize() > MAX_STATUS_BYTES // 3 and len(detail.field_violations) > 1:
             del detail.field_violations[-1]
             break
     return detail
@@ -84,7 +95,9 @@ def _bad_request(violations: Iterable[Violation]) -> error_details_pb2.BadReques
 
 def from_status(status: status_pb2.Status) -> ServiceError:
     """The error that `to_status` made the status of; a foreign status keeps its code and message."""
-    error_class = ERROR_CLASSES.get(_code(status.code), Internal)
+    code = _code(status.code)
+    # A server that stops cancels what is still running after its grace.
+    error_class = Unavailable if code is grpc.StatusCode.CANCELLED else ERROR_CLASSES.get(code, Internal)
     info = _detail(status, error_details_pb2.ErrorInfo)
     metadata = dict(info.metadata) if info else {}
     bad_request = _detail(status, error_details_pb2.BadRequest)
@@ -92,7 +105,7 @@ def from_status(status: status_pb2.Status) -> ServiceError:
     resource = _detail(status, error_details_pb2.ResourceInfo)
     quota = _detail(status, error_details_pb2.QuotaFailure)
     return error_class(
-        info.reason if info else _default_reason(_code(status.code)),
+        info.reason if info else _default_reason(code),
         status.message,
         billed=_billed(metadata),
         retry_safe=metadata.get("retrySafe") == "true",
@@ -153,6 +166,7 @@ def _billed(metadata: dict[str, str]) -> Billed:
 def _default_reason(code: grpc.StatusCode) -> str:
     reasons = {
         grpc.StatusCode.UNAVAILABLE: Reason.UNAVAILABLE,
+        grpc.StatusCode.CANCELLED: Reason.UNAVAILABLE,
         grpc.StatusCode.DEADLINE_EXCEEDED: Reason.DEADLINE_EXCEEDED,
         grpc.StatusCode.UNIMPLEMENTED: Reason.NOT_IMPLEMENTED,
         grpc.StatusCode.UNAUTHENTICATED: Reason.UNAUTHENTICATED,
@@ -160,8 +174,12 @@ def _default_reason(code: grpc.StatusCode) -> str:
     return reasons.get(code, Reason.INTERNAL_ERROR).value
 
 
-def _shorten(text: str) -> str:
-    return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[: MAX_MESSAGE_CHARACTERS - 1] + "…"
+def _shorten(text: str, limit: int = MAX_TEXT_BYTES) -> str:
+    """At most `limit` bytes of UTF-8, cut between characters; lone surrogates, which no wire carries, as `?`."""
+    data = text.encode(errors="replace")
+    if len(data) <= limit:
+        return data.decode()
+    return data[: limit - 3].decode(errors="ignore") + "…"
 
 
 def _number(code: grpc.StatusCode) -> int:
