@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
 
 from tests.support.contract import DESCRIPTOR_SET, ROOT
@@ -51,3 +52,23 @@ def test_a_planted_break_is_caught(tmp_path: Path) -> None:
         result = breaking(planted(tmp_path, plant))
         assert result.returncode != 0, plant
         assert word in result.stdout, f"{plant}: {result.stdout}"
+
+
+def rest_paths(image: Path) -> set[tuple[str, str, str]]:
+    files = descriptor_pb2.FileDescriptorSet.FromString(image.read_bytes())
+    found = set()
+    for file in files.file:
+        for service in file.service:
+            for method in service.method:
+                rule = method.options.Extensions[annotations_pb2.http]
+                for one in (rule, *rule.additional_bindings):
+                    if verb := one.WhichOneof("pattern"):
+                        found.add((f"{file.package}.{service.name}.{method.name}", verb, getattr(one, verb)))
+    return found
+
+
+def test_no_rest_path_of_the_baseline_has_gone() -> None:
+    """buf compares messages and methods; the paths are a promise too."""
+    promised = rest_paths(BASELINE)
+    assert len(promised) > 60
+    assert promised - rest_paths(DESCRIPTOR_SET) == set()

@@ -98,7 +98,7 @@ def test_list_requests_paginate() -> None:
     assert len(lists) >= 10
     for method in lists:
         asked, answered = method.input_type.fields_by_name, method.output_type.fields_by_name
-        assert {"page_size", "page_token"} <= asked.keys(), method.full_name
+        assert {"page_size", "page_token"} <= set(asked), method.full_name
         assert "next_page_token" in answered, method.full_name
         assert method.output_type.fields[0].is_repeated, f"{method.full_name}: the collection comes first (AIP-132)"
 
