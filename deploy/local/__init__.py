@@ -1,0 +1,1 @@
+"""The stack runner: the whole suite on one machine, without containers."""
