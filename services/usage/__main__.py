@@ -16,9 +16,12 @@ LEDGER_NAME = "contentlab.usage.v1.UsageLedger"
 
 async def run(settings: UsageSettings) -> None:
     """Serves until SIGTERM."""
+    # What is not built answers UNIMPLEMENTED by its base class.
+    usage = UsageServicer()  # type: ignore[abstract]
+    ledger = UsageLedgerServicer()  # type: ignore[abstract]
     services = [
-        Service(SERVICE_NAME, partial(usage_service_pb2_grpc.add_UsageServiceServicer_to_server, UsageServicer())),
-        Service(LEDGER_NAME, partial(usage_service_pb2_grpc.add_UsageLedgerServicer_to_server, UsageLedgerServicer())),
+        Service(SERVICE_NAME, partial(usage_service_pb2_grpc.add_UsageServiceServicer_to_server, usage)),
+        Service(LEDGER_NAME, partial(usage_service_pb2_grpc.add_UsageLedgerServicer_to_server, ledger)),
     ]
     await serve(Application(services), settings)
 

@@ -5,9 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from google.api import annotations_pb2
+from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2
 
+from tests.support import contract
 from tests.support.contract import DESCRIPTOR_SET, ROOT
 
 BASELINE = ROOT / "protos" / "baseline.binpb"
@@ -60,7 +61,7 @@ def rest_paths(image: Path) -> set[tuple[str, str, str]]:
     for file in files.file:
         for service in file.service:
             for method in service.method:
-                rule = method.options.Extensions[annotations_pb2.http]
+                rule: http_pb2.HttpRule = contract.option(method.options, annotations_pb2.http)
                 for one in (rule, *rule.additional_bindings):
                     if verb := one.WhichOneof("pattern"):
                         found.add((f"{file.package}.{service.name}.{method.name}", verb, getattr(one, verb)))

@@ -113,10 +113,10 @@ def test_enums_start_at_unspecified() -> None:
 
 
 def test_every_field_states_its_behaviour() -> None:
-    wrong = []
+    wrong: list[str] = []
     for field in contract.fields():
         options = descriptor_pb2.FieldOptions.FromString(field.GetOptions().SerializeToString())
-        if not options.Extensions[field_behavior_pb2.field_behavior]:
+        if not contract.option(options, field_behavior_pb2.field_behavior):
             wrong.append(field.full_name)
     assert wrong == []
 

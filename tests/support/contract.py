@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
 
 ROOT = Path(__file__).resolve().parents[2]
 DESCRIPTOR_SET = ROOT / "protos" / "gen" / "contentlab.binpb"
@@ -84,10 +86,16 @@ def fields() -> Iterator[FieldDescriptor]:
         yield from message.fields
 
 
+def option(options: Message, extension: Any) -> Any:
+    """The value of an extension option; the google.api modules do not say its type."""
+    return cast("Any", options).Extensions[extension]
+
+
 def http_rule(method: MethodDescriptor) -> http_pb2.HttpRule | None:
     """The `google.api.http` option of a method, read in this process's default pool's types."""
     raw = descriptor_pb2.MethodOptions.FromString(method.GetOptions().SerializeToString())
-    return raw.Extensions[annotations_pb2.http] if raw.HasExtension(annotations_pb2.http) else None
+    found: http_pb2.HttpRule = option(raw, annotations_pb2.http)
+    return found if raw.HasExtension(cast("Any", annotations_pb2.http)) else None
 
 
 def bindings(method: MethodDescriptor) -> list[Binding]:
