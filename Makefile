@@ -1,10 +1,11 @@
 # Every target that a person calls carries a "## comment": `make` alone lists them.
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
+BIN := $(CURDIR)/.venv/bin
 
 .PHONY: help
 help: ## show this list
-	@grep -hE '^[a-zA-Z0-9_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-zA-Z0-9_-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 # --- running the suite on this machine (deploy/local/README.md) ---
 
@@ -29,3 +30,53 @@ status: setup ## show every process; fails unless all are healthy
 
 logs: setup ## show the last log lines (NAME=image for one process, FOLLOW=1 to go on)
 	@exec $(PY) -m deploy.local logs $(NAME) $(if $(FOLLOW),--follow)
+
+# --- checks, tests and generated code ---
+
+.PHONY: gen gen-check proto-lint proto-baseline format lint types check test test-long chaos lock clean
+
+gen: setup-dev ## generate the stubs and the descriptor set from the contract
+	PATH="$(BIN):$$PATH" $(PY) protos/generate.py
+
+gen-check: setup-dev ## fail if the committed stubs are not what the contract generates
+	PATH="$(BIN):$$PATH" $(PY) protos/generate.py --check
+
+proto-lint: setup-dev ## format, lint and breaking-change checks of the contract
+	cd protos && $(BIN)/buf format --diff --exit-code .
+	$(BIN)/buf lint protos/gen/contentlab.binpb --path contentlab --config protos/buf.yaml
+	$(BIN)/buf breaking protos/gen/contentlab.binpb --against protos/baseline.binpb --path contentlab --config protos/buf.yaml
+
+proto-baseline: setup-dev ## make the present contract the one that later ones must not break
+	PATH="$(BIN):$$PATH" $(PY) protos/generate.py --baseline
+
+format: setup-dev ## format Python and the contract
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+	cd protos && $(BIN)/buf format -w .
+
+lint: setup-dev ## lint and check the format
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+
+types: setup-dev ## check types, strictly
+	$(BIN)/mypy .
+
+check: lint types gen-check proto-lint ## format, lint, types, import rules, generated code: fast
+	$(BIN)/pytest -q tests/api tests/test_architecture.py
+
+test: setup-dev ## run every test, on real Envoy, Postgres, Azurite and emulator
+	$(BIN)/pytest
+
+test-long: setup-dev ## the same with the campaigns at full size
+	CONTENTLAB_CAMPAIGN_SECONDS=120 $(BIN)/pytest
+
+chaos: setup-dev ## the fault campaign with its ledger verdict
+	CONTENTLAB_CAMPAIGN_SECONDS=60 $(BIN)/pytest -s tests/faults
+
+lock: setup-dev ## compile requirements/*.in into hash-locked files
+	for name in bootstrap runtime local node dev; do \
+		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+			requirements/$$name.in --output-file requirements/$$name.txt || exit 1; \
+	done
+
+clean: ## remove caches; environments and data stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -80,9 +80,12 @@ def generate(target: Path) -> None:
                 *ERROR_TYPES,
             ]
         )
-        outputs = [f"--{kind}_out={target}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
+        kinds = ("python_out=", "grpc_python_out=", "mypy_out=quiet:", "mypy_grpc_out=quiet:")
+        outputs = [f"--{kind}{target}" for kind in kinds]
         run_protoc([f"--descriptor_set_in={whole}", *outputs, *sources])
-        run_protoc([f"--descriptor_set_in={dependencies}", f"--python_out={target}", f"--mypy_out={target}", VALIDATE])
+        run_protoc(
+            [f"--descriptor_set_in={dependencies}", f"--python_out={target}", f"--mypy_out=quiet:{target}", VALIDATE]
+        )
         (target / "contentlab" / "py.typed").touch()
         (target / DESCRIPTOR_SET).write_bytes(whole.read_bytes())
 
@@ -115,7 +118,9 @@ def main() -> int:
     """Entry point; returns the exit code."""
     parser = argparse.ArgumentParser(description="Generate the stubs of the contract.")
     parser.add_argument("--check", action="store_true", help="compare with protos/gen instead of writing it")
-    parser.add_argument("--baseline", action="store_true", help="also make this contract the baseline of breaking changes")
+    parser.add_argument(
+        "--baseline", action="store_true", help="also make this contract the baseline of breaking changes"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch)
