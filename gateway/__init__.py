@@ -1,0 +1,1 @@
+"""The gateway: an Envoy configuration rendered from the contract's descriptor set."""
