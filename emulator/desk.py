@@ -1,0 +1,148 @@
+"""The way of every paid call: fault, work, charge, answer, in this order and in this one place."""
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from starlette.requests import Request
+
+from emulator.delivery import Answer, Delivery
+from emulator.errors import ApiError, internal
+from emulator.faults import REFUSALS, Call, FaultBook, Order, refusal
+from emulator.ledger import Charge, Ledger, LedgerUnavailable, Outcome
+from emulator.settings import Settings
+
+_log = logging.getLogger("emulator")
+
+
+@dataclass(frozen=True, slots=True)
+class PaidCall:
+    """A request that has been checked and is about to cost money.
+
+    Attributes:
+        text: the prompt, or a chat's text parts joined by line feeds.
+        parameters: what else was asked, for the ledger; no pictures, no text.
+    """
+
+    endpoint: str
+    operation: str
+    model: str
+    text: str
+    streams: bool
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the work came to: the answer, and what it costs."""
+
+    parts: Sequence[bytes]
+    usage: Mapping[str, Any]
+    cost_micro_usd: int
+    n: int = 1
+    pictures: tuple[str, ...] = ()
+
+
+Work = Callable[[Order | None], Awaitable[Result]]
+"""Does the work of a call, spoilt in the way of a fault if there is one."""
+
+
+class Desk:
+    """Serves paid calls. A charge is durable before the first byte of its answer leaves."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, faults: FaultBook) -> None:
+        self._latency = 0.0 if settings.prerendered else settings.latency
+        self._ledger = ledger
+        self._faults = faults
+
+    async def serve(self, request: Request, call: PaidCall, work: Work) -> Delivery:
+        """Work, charge and answer. Raises the ApiError of a fault, charged or not."""
+        request_id = str(request.state.request_id)
+        fault = self._faults.take(Call(call.endpoint, call.model, call.text, call.streams), request_id)
+        if fault is not None and fault.kind in REFUSALS and not fault.is_charged:
+            raise refusal(fault)
+        if fault is not None and fault.kind == "slow" and fault.charge_at == "end":
+            await asyncio.sleep(fault.delay)
+        result = await self._work(call, work, fault)
+        row = await self._charge(request, call, result) if fault is None or fault.is_charged else None
+        # No await from here to the delivery: a charged call always comes to an outcome.
+        if fault is not None and fault.kind in REFUSALS:
+            self._settle(row, "cut")
+            raise refusal(fault)
+        return Delivery(self._answer(call, result, fault), lambda outcome: self._settle(row, outcome))
+
+    async def _work(self, call: PaidCall, work: Work, fault: Order | None) -> Result:
+        started = asyncio.get_running_loop().time()
+        result = await work(fault)
+        # Drawing counts towards the latency, as it would be part of a model's.
+        spent = asyncio.get_running_loop().time() - started
+        share = self._latency / len(result.parts) if call.streams else self._latency
+        await asyncio.sleep(max(0.0, share - spent))
+        return result
+
+    async def _charge(self, request: Request, call: PaidCall, result: Result) -> int:
+        try:
+            return await self._ledger.charge(
+                Charge(
+                    endpoint=call.endpoint,
+                    model=call.model,
+                    operation=call.operation,
+                    prompt_sha256=hashlib.sha256(call.text.encode()).hexdigest(),
+                    n=result.n,
+                    parameters=call.parameters,
+                    usage=result.usage,
+                    cost_micro_usd=result.cost_micro_usd,
+                    request_id=str(request.state.request_id),
+                    idempotency_key=request.headers.get("idempotency-key"),
+                    pictures=result.pictures,
+                )
+            )
+        except LedgerUnavailable as error:
+            _log.exception("a charge could not be recorded; the call is refused and costs nothing")
+            raise internal() from error
+
+    def _settle(self, row: int | None, outcome: Outcome) -> None:
+        if row is None:
+            return
+        try:
+            self._ledger.settle(row, outcome)
+        except LedgerUnavailable:
+            _log.warning("the outcome of charge %d could not be recorded", row)
+
+    def _answer(self, call: PaidCall, result: Result, fault: Order | None) -> Answer:
+        pause = self._latency / len(result.parts) if call.streams else 0.0
+        answer = Answer(result.parts, call.streams, pause)
+        return answer if fault is None else _spoilt(answer, fault)
+
+
+def _spoilt(answer: Answer, fault: Order) -> Answer:
+    """The answer as it leaves under a fault; what spoils the content itself has been done by the work."""
+    match fault.kind:
+        case "slow" if fault.charge_at == "start":
+            return replace(answer, delay=fault.delay)
+        case "cut":
+            return replace(answer, cut=fault.cut_at)
+        case "hang":
+            return replace(answer, hold=fault.delay)
+        case "bad_json":
+            return replace(answer, parts=[*answer.parts[:-1], _broken(answer.parts[-1], answer.streams)])
+        case "mid_stream_error":
+            return replace(answer, parts=[*answer.parts[: len(answer.parts) // 2], _error_event()])
+        case _:
+            return answer
+
+
+def _broken(part: bytes, streams: bool) -> bytes:
+    """Whole as far as HTTP goes, but its JSON ends too early."""
+    half = part[: len(part) // 2]
+    return half + b"\n\n" if streams else half
+
+
+def _error_event() -> bytes:
+    error = ApiError(500, "The server had an error while processing your request.", kind="server_error")
+    error.code = "server_error"
+    return f"event: error\ndata: {json.dumps({'type': 'error', **error.body()})}\n\n".encode()
