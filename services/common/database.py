@@ -74,7 +74,10 @@ def create_engine(settings: DatabaseSettings, *, application_name: str) -> Async
 
 
 async def is_reachable(engine: AsyncEngine, *, deadline: float = 2.0) -> bool:
-    """Whether a query is answered within `deadline` seconds: a readiness check."""
+    """Whether a query is answered within `deadline` seconds: a readiness check.
+
+    On a frozen server psycopg takes up to 10 s more to give the query up.
+    """
     try:
         async with asyncio.timeout(deadline), engine.connect() as connection:
             await connection.execute(text("SELECT 1"))

@@ -10,7 +10,7 @@ from grpc_health.v1 import health, health_pb2
 Ready = Callable[[], Awaitable[bool]]
 
 POLL_SECONDS = 1.0
-CHECK_TIMEOUT = 5.0
+CHECK_SECONDS = 3.0
 FAILURES_BEFORE_NOT_SERVING = 2
 """One slow answer under load takes nobody out of the gateway's rotation; a second one does."""
 
@@ -70,12 +70,17 @@ class Readiness:
         self._ready = ready
         self._failures = FAILURES_BEFORE_NOT_SERVING
         self._serving: bool | None = None
+        self._check: asyncio.Task[bool] | None = None
 
     async def poll_forever(self, interval: float) -> None:
         """Polls until cancelled."""
-        while True:
-            await self.poll()
-            await asyncio.sleep(interval)
+        try:
+            while True:
+                await self.poll()
+                await asyncio.sleep(interval)
+        finally:
+            if self._check is not None:
+                self._check.cancel()
 
     async def poll(self) -> None:
         """One poll: success serves at once, failure only when it repeats."""
@@ -95,9 +100,22 @@ class Readiness:
         _log.info("health", serving=serving)
 
     async def _is_ready(self) -> bool:
-        try:
-            async with asyncio.timeout(CHECK_TIMEOUT):
-                return await self._ready()
-        except Exception as error:
-            _log.warning("readiness_check_failed", error=type(error).__name__, exc_info=error)
+        """Runs the check, at most one at a time; one that hangs counts as failed until it has ended.
+
+        Its end is not waited for: cancelling a query on a frozen database takes the driver many seconds.
+        """
+        if self._check is None or self._check.done():
+            self._check = asyncio.create_task(_run(self._ready))
+        done, _ = await asyncio.wait({self._check}, timeout=CHECK_SECONDS)
+        if not done:
+            if not self._check.cancelling():  # a second time would disturb its clean-up
+                self._check.cancel()
             return False
+        error = self._check.exception() if not self._check.cancelled() else None
+        if error is not None:
+            _log.warning("readiness_check_failed", error=type(error).__name__, exc_info=error)
+        return not self._check.cancelled() and error is None and self._check.result()
+
+
+async def _run(ready: Ready) -> bool:
+    return await ready()

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import threading
 from pathlib import Path
 
 from alembic import command
@@ -14,6 +15,9 @@ from services.common.database import connect_arguments, sqlalchemy_url
 
 ENVIRONMENT = Path(__file__).parent / "alembic_environment"
 LOCK_WAIT_SECONDS = 300
+
+# Alembic keeps the migration being run in module globals: within one process they go one by one.
+_one_at_a_time = threading.Lock()
 
 
 async def migrate(database_url: str, schema: str, versions: Path, *, revision: str = "head") -> None:
@@ -33,7 +37,7 @@ def _migrate(database_url: str, schema: str, versions: Path, revision: str) -> N
         connect_args=connect_arguments(connect_timeout=10, application_name=f"migrate-{schema}"),
     )
     try:
-        with engine.begin() as connection:
+        with _one_at_a_time, engine.begin() as connection:
             _upgrade(connection, schema, versions, revision)
     finally:
         engine.dispose()

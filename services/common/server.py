@@ -109,10 +109,10 @@ async def serve(application: Application, settings: ServiceSettings) -> None:
     loop = asyncio.get_running_loop()
 
     def on_signal(number: signal.Signals) -> None:
-        _log.info("stopping", signal=number.name)
-        stop.set()
         for each in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(each)
+        stop.set()
+        _log.info("stopping", signal=number.name)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)

@@ -75,22 +75,26 @@ class ServiceSettings(Settings):
     """What every gRPC server of the suite understands."""
 
     listen: Address = Field(description="host:port of the gRPC server")
-    metrics_listen: Address | None = Field(None, description="host:port of the Prometheus page; unset: none")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
-    log_format: Literal["json", "console"] = Field("json", description="json or console")
-    reflection: bool = Field(False, description="true or false: serve gRPC reflection")
+    metrics_listen: Address | None = Field(default=None, description="host:port of the Prometheus page; unset: none")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="DEBUG, INFO, WARNING or ERROR"
+    )
+    log_format: Literal["json", "console"] = Field(default="json", description="json or console")
+    reflection: bool = Field(default=False, description="true or false: serve gRPC reflection")
     service_token_file: Annotated[str, AfterValidator(_service_token_file)] | None = Field(
-        None, description="path of a readable file that holds the suite's service token"
+        default=None, description="path of a readable file that holds the suite's service token"
     )
     lame_duck_seconds: float = Field(
-        1.0, ge=0, le=60, description="seconds (0 to 60) between NOT_SERVING and refusing new calls"
+        default=1.0, ge=0, le=60, description="seconds (0 to 60) between NOT_SERVING and refusing new calls"
     )
-    drain_seconds: float = Field(20.0, ge=0, le=900, description="seconds (0 to 900) that running calls may finish in")
+    drain_seconds: float = Field(
+        default=20.0, ge=0, le=900, description="seconds (0 to 900) that running calls may finish in"
+    )
     max_receive_bytes: int = Field(
-        4 * 1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024, description="largest request message in bytes"
+        default=4 * 1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024, description="largest request message in bytes"
     )
     max_concurrent_calls: int = Field(
-        25_000, ge=1, description="calls served at a time; one more is RESOURCE_EXHAUSTED"
+        default=25_000, ge=1, description="calls served at a time; one more is RESOURCE_EXHAUSTED"
     )
 
 
@@ -100,18 +104,22 @@ class DatabaseSettings(Settings):
     database_url: Annotated[SecretStr, AfterValidator(_postgres_url)] = Field(
         validation_alias="DATABASE_URL", description="postgresql://user:password@host:port/database"
     )
-    migrate: bool = Field(True, description="true or false: bring the schema up to date at start")
-    database_pool_size: int = Field(10, ge=1, le=200, description="database connections kept open (1 to 200)")
-    database_pool_overflow: int = Field(5, ge=0, le=200, description="connections above the pool size (0 to 200)")
-    database_pool_timeout: float = Field(
-        10.0, gt=0, le=300, description="seconds to wait for a free database connection"
+    migrate: bool = Field(default=True, description="true or false: bring the schema up to date at start")
+    database_pool_size: int = Field(default=10, ge=1, le=200, description="database connections kept open (1 to 200)")
+    database_pool_overflow: int = Field(
+        default=5, ge=0, le=200, description="connections above the pool size (0 to 200)"
     )
-    database_connect_timeout: int = Field(5, ge=1, le=60, description="seconds to wait for a new database connection")
+    database_pool_timeout: float = Field(
+        default=10.0, gt=0, le=300, description="seconds to wait for a free database connection"
+    )
+    database_connect_timeout: int = Field(
+        default=5, ge=1, le=60, description="seconds to wait for a new database connection"
+    )
     database_statement_timeout: float = Field(
-        30.0, ge=0, le=3600, description="seconds after which the server ends a statement; 0: never"
+        default=30.0, ge=0, le=3600, description="seconds after which the server ends a statement; 0: never"
     )
     database_wait_seconds: float = Field(
-        60.0, ge=0, le=3600, description="seconds to wait at start for the database to come up"
+        default=60.0, ge=0, le=3600, description="seconds to wait at start for the database to come up"
     )
 
 

@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -49,9 +49,8 @@ async def schema(engine: AsyncEngine) -> AsyncIterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings under test come from the test alone."""
     for name in list(os.environ):
         if name.startswith("CONTENTLAB_") or name == "DATABASE_URL":
             monkeypatch.delenv(name)
-    yield

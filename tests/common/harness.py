@@ -1,6 +1,7 @@
 """A server with all four kinds of call, behind the real chain on a real port, and what a client sees of it."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -89,6 +90,13 @@ class KindsStub:
         return [(await method(requests, **options)).value]
 
 
+async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+    """Waits until the condition holds, asking every 10 ms."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0.01)
+
+
 ALL_KINDS = ("unary", "server_stream", "client_stream", "bidi")
 
 
@@ -116,6 +124,13 @@ def _describe() -> None:
 _describe()
 
 
+async def raw_call(channel: grpc.aio.Channel, path: str, request: bytes = b"") -> bytes:
+    """A unary call of any method, known or not, with bytes as they are."""
+    method: Any = channel.unary_unary(path)
+    response: bytes = await method(request)
+    return response
+
+
 @asynccontextmanager
 async def started(application: Application, **overrides: Any) -> AsyncIterator[tuple[RunningServer, grpc.aio.Channel]]:
     """The application on a free port, and a plain channel to it."""
@@ -137,7 +152,9 @@ class Refusal:
 
     @property
     def info(self) -> error_details_pb2.ErrorInfo:
-        return self.detail(error_details_pb2.ErrorInfo())
+        info = error_details_pb2.ErrorInfo()
+        self.detail(info)
+        return info
 
     @property
     def reason(self) -> str:

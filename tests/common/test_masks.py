@@ -1,9 +1,9 @@
 """Update masks after AIP-134."""
 
 import pytest
-from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from services.common.errors import InvalidArgument
 from services.common.masks import paths_to_update
 
