@@ -16,8 +16,7 @@ from prometheus_client import CollectorRegistry
 from services.common.errors import NotFound
 from services.common.interceptors import build_chain
 from tests.common.harness import KINDS
-from tests.support import grpc_testing_bridge
-from tests.support.grpc_testing_bridge import BridgedServer, Outcome
+from tests.support.grpc_testing_bridge import BridgedServer, Outcome, unbridged_server
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICE: Any = descriptor_pool.Default().FindServiceByName(KINDS)
@@ -121,8 +120,7 @@ async def test_a_bug_behind_the_chain_is_internal() -> None:
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 async def test_without_the_bridge_a_method_that_raises_counts_as_ok() -> None:
     """Why the bridge exists. When this fails, grpcio-testing has learnt to await, and the bridge can go."""
-    testing = grpc_testing_bridge.grpc_testing
-    server = testing.server_from_dictionary({SERVICE: Kinds()}, testing.strict_real_time())
+    server = unbridged_server(SERVICE, Kinds())
     method = SERVICE.methods_by_name["Unary"]
     response, _, code, _ = server.invoke_unary_unary(method, (), StringValue(value="bug"), None).termination()
     assert code is grpc.StatusCode.OK

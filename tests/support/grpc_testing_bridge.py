@@ -64,8 +64,7 @@ class BridgedServer:
     ) -> None:
         self._service = service
         bridge = _Bridge(service, servicer, interceptors, asyncio.get_running_loop())
-        time = grpc_testing.strict_real_time()
-        self._server = grpc_testing.server_from_dictionary({service: bridge}, time)
+        self._server = unbridged_server(service, bridge)
 
     async def invoke(
         self, method: str, *requests: Message, metadata: Metadata = (), timeout: float | None = 30
@@ -91,6 +90,11 @@ class BridgedServer:
             return _outcome(list(_responses(call)), *call.termination())
         response, *end = call.termination()
         return _outcome([] if response is None else [response], *end)
+
+
+def unbridged_server(service: Any, servicer: object) -> Any:
+    """grpcio-testing as it is, for synchronous servicers and for the test that shows why they must be."""
+    return grpc_testing.server_from_dictionary({service: servicer}, grpc_testing.strict_real_time())
 
 
 def _responses(call: Any) -> Iterator[Any]:
