@@ -1,0 +1,152 @@
+"""Serves the gallery, or brings its schema up to date: `python -m services.gallery --help`."""
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from contentlab.gallery.v1.gallery_service_pb2_grpc import add_GalleryServiceServicer_to_server
+from services.common.database import create_engine, is_reachable, wait_until_reachable
+from services.common.errors import Unavailable
+from services.common.main import Command, main
+from services.common.migrations import migrate
+from services.common.server import Application, Service, serve
+from services.gallery.adapters.azure_blobs import AzureBlobStore
+from services.gallery.adapters.azure_client import open_client, storage_kind
+from services.gallery.adapters.catalog import Catalog
+from services.gallery.adapters.inspection.pool import InspectionLimits, Inspector
+from services.gallery.adapters.tables import SCHEMA
+from services.gallery.domain.assets import MediaType
+from services.gallery.domain.environment import Environment
+from services.gallery.library import Library
+from services.gallery.ports import BlobStore
+from services.gallery.servicer import GalleryServicer
+from services.gallery.settings import GallerySettings
+from services.gallery.uploads import UploadLimits, Uploads
+
+SERVICE_NAME = "contentlab.gallery.v1.GalleryService"
+# The pricier half of readiness; the database is asked at every poll.
+STORAGE_CHECK_SECONDS = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+async def run(settings: GallerySettings) -> None:
+    """Serves until SIGTERM."""
+    async with gallery(settings) as application:
+        await serve(application, settings)
+
+
+@asynccontextmanager
+async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
+    """The whole service, wired to its database and storage, which are up when the block begins.
+
+    Raises:
+        ConnectionError: database or storage did not come up in time.
+    """
+    async with AsyncExitStack() as stack:
+        engine = create_engine(settings, application_name="gallery")
+        stack.push_async_callback(engine.dispose)
+        await wait_until_reachable(engine, seconds=settings.database_wait_seconds)
+        if settings.migrate:
+            await apply_migrations(settings)
+        client = await stack.enter_async_context(open_client(settings))
+        containers = {MediaType.IMAGE: settings.image_container, MediaType.VIDEO: settings.video_container}
+        blobs = AzureBlobStore(client, containers)
+        await _prepare(blobs, seconds=settings.storage_wait_seconds)
+        inspector = Inspector(_inspection_limits(settings), processes=settings.inspection_workers)
+        stack.push_async_callback(inspector.close)
+        catalog = Catalog(engine)
+        uploads = Uploads(catalog, blobs, inspector, _upload_limits(settings))
+        stack.push_async_callback(uploads.close)
+        environment = _environment(settings, storage_kind(client.url))
+        library = Library(catalog, blobs, retention=environment.delete_retention)
+        servicer = GalleryServicer(  # type: ignore[abstract]  # what is not built answers UNIMPLEMENTED
+            uploads, library, environment, stall_seconds=settings.download_idle_seconds
+        )
+        yield Application(
+            [Service(SERVICE_NAME, partial(add_GalleryServiceServicer_to_server, servicer))],
+            ready=_Readiness(engine, blobs),
+            background={"mirror": library.mirror_changes},
+        )
+
+
+async def apply_migrations(settings: GallerySettings) -> None:
+    """Brings the schema up to date."""
+    await migrate(settings.database_url.get_secret_value(), SCHEMA, Path(__file__).parent / "migrations")
+
+
+class _Readiness:
+    """Database and storage answer; storage's last good answer counts for a few seconds."""
+
+    def __init__(self, engine: AsyncEngine, blobs: BlobStore) -> None:
+        self._engine = engine
+        self._blobs = blobs
+        self._storage_until = 0.0
+
+    async def __call__(self) -> bool:
+        if not await is_reachable(self._engine):
+            return False
+        if time.monotonic() < self._storage_until:
+            return True
+        if not await self._blobs.is_reachable():
+            return False
+        self._storage_until = time.monotonic() + STORAGE_CHECK_SECONDS
+        return True
+
+
+async def _prepare(blobs: BlobStore, *, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return await blobs.prepare()
+        except Unavailable as error:
+            if time.monotonic() > end:
+                raise ConnectionError(f"blob storage did not answer within {seconds:g} s") from error
+            _log.warning("waiting_for_storage")
+            await asyncio.sleep(0.5)
+
+
+def _upload_limits(settings: GallerySettings) -> UploadLimits:
+    return UploadLimits(
+        max_bytes=settings.max_upload_bytes,
+        concurrent=settings.max_concurrent_uploads,
+        wait_seconds=settings.upload_wait_seconds,
+        idle_seconds=settings.upload_idle_seconds,
+        spool_directory=settings.spool_directory,
+    )
+
+
+def _inspection_limits(settings: GallerySettings) -> InspectionLimits:
+    return InspectionLimits(
+        max_pixels=settings.max_image_pixels,
+        seconds=settings.inspection_seconds,
+        memory_bytes=settings.inspection_memory_bytes,
+    )
+
+
+def _environment(settings: GallerySettings, kind: str) -> Environment:
+    return Environment(
+        storage_kind=kind,
+        storage_auth=settings.storage_auth,
+        image_container=settings.image_container,
+        video_container=settings.video_container,
+        max_upload_bytes=settings.max_upload_bytes,
+        max_image_pixels=settings.max_image_pixels,
+        delete_retention=timedelta(days=settings.delete_retention_days),
+    )
+
+
+if __name__ == "__main__":
+    commands = {
+        "serve": Command("serve RPCs until SIGTERM", run),
+        "migrate": Command("bring the database schema up to date", apply_migrations),
+    }
+    sys.exit(main("gallery", GallerySettings, commands))

@@ -1,0 +1,1 @@
+"""How the gallery talks to the world: Postgres, Blob Storage, decoders, the disk."""

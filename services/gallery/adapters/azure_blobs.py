@@ -1,0 +1,209 @@
+"""Azure Blob Storage; locally Azurite, through the same code.
+
+Time and repetition are bounded on purpose: one attempt has ATTEMPT_SECONDS, one call with its retries CALL_SECONDS.
+The SDK's own defaults would wait up to a minute for a connection and then 15 s between attempts.
+"""
+
+import asyncio
+import secrets
+from base64 import b64encode
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from azure.core import MatchConditions
+from azure.core.exceptions import (
+    AzureError,
+    HttpResponseError,
+    ResourceExistsError,
+    ResourceModifiedError,
+    ResourceNotFoundError,
+)
+from azure.storage.blob import BlobBlock, ContentSettings, StorageErrorCode
+from azure.storage.blob.aio import BlobClient, BlobServiceClient, ExponentialRetry
+
+from services.gallery.domain import failures
+from services.gallery.domain.assets import MediaType
+from services.gallery.domain.media import SVG
+from services.gallery.ports import BlobConflict, BlobKey, BlobMissing, Content
+
+CONNECT_SECONDS = 5
+ATTEMPT_SECONDS = 20
+CALL_SECONDS = 45
+READINESS_SECONDS = 3
+RETRIES = 2
+
+BLOCK_BYTES = 4 * 1024 * 1024
+"""Above this a blob is written in blocks of this size, one in memory at a time; 50,000 blocks make 195 GiB."""
+
+PIECE_BYTES = 1024 * 1024
+"""What one request reads: all that a stalled reader holds."""
+
+_HASH = "sha256"
+_CONDITION_FAILED = 412
+
+_log = structlog.get_logger(__name__)
+
+
+def client_options() -> dict[str, Any]:
+    """How a `BlobServiceClient` waits and repeats."""
+    return {
+        "connection_timeout": CONNECT_SECONDS,
+        "read_timeout": ATTEMPT_SECONDS,
+        # Waits of 1 to 3 and then 3 to 5 seconds: long enough for a restart, and not all clients at once.
+        "retry_policy": ExponentialRetry(
+            initial_backoff=0, increment_base=2, retry_total=RETRIES, random_jitter_range=1
+        ),
+        "max_single_get_size": PIECE_BYTES,
+        "max_chunk_get_size": PIECE_BYTES,
+    }
+
+
+class AzureBlobStore:
+    """Implements `ports.BlobStore`. The client belongs to the caller, who closes it."""
+
+    def __init__(self, client: BlobServiceClient, containers: Mapping[MediaType, str]) -> None:
+        self._client = client
+        self._containers = containers
+
+    async def prepare(self) -> None:
+        """See `ports.BlobStore`. An identity that may only write blobs is enough where the containers exist."""
+        for name in self._containers.values():
+            async with _call(), self._client.get_container_client(name) as container:
+                if not await container.exists():
+                    try:
+                        await container.create_container()
+                    except ResourceExistsError:
+                        _log.debug("container_exists", container=name)
+
+    async def put(self, key: BlobKey, content: Content, *, mime_type: str, sha256: str) -> None:
+        """See `ports.BlobStore`."""
+        blob = self._blob(key)
+        try:
+            if content.size <= BLOCK_BYTES:
+                await _put_whole(blob, content, mime_type, sha256)
+            elif await self._exists(blob):
+                raise _TakenError
+            else:
+                await _put_blocks(blob, content, mime_type, sha256)
+        except _TakenError:
+            await _check_same(blob, content.size, sha256)
+
+    async def replace(self, key: BlobKey, data: bytes, *, mime_type: str) -> None:
+        """See `ports.BlobStore`."""
+        async with _call():
+            await self._blob(key).upload_blob(data, overwrite=True, content_settings=_settings(mime_type))
+
+    async def read(self, key: BlobKey, *, start: int, length: int) -> AsyncGenerator[bytes, None]:
+        """See `ports.BlobStore`. Pieces are requests of their own, all of one version of the blob (If-Match)."""
+        try:
+            async with _call():
+                download = await self._blob(key).download_blob(offset=start, length=length, max_concurrency=1)
+            pieces = aiter(download.chunks())
+            while True:
+                async with _call():
+                    piece = await anext(pieces, None)
+                if piece is None:
+                    return
+                yield piece
+        except (ResourceNotFoundError, ResourceModifiedError) as error:
+            raise BlobMissing from error
+
+    async def is_reachable(self) -> bool:
+        """See `ports.BlobStore`."""
+        try:
+            async with asyncio.timeout(READINESS_SECONDS):
+                for name in self._containers.values():
+                    await self._client.get_container_client(name).get_container_properties(
+                        retry_total=0, connection_timeout=READINESS_SECONDS
+                    )
+        except (AzureError, TimeoutError) as error:
+            _log.warning("storage_unreachable", error=type(error).__name__)
+            return False
+        return True
+
+    async def _exists(self, blob: BlobClient) -> bool:
+        """Spares a large upload that could only be refused at its end."""
+        async with _call():
+            return await blob.exists()
+
+    def _blob(self, key: BlobKey) -> BlobClient:
+        return self._client.get_blob_client(self._containers[key.container], key.name)
+
+
+class _TakenError(Exception):
+    """The name has a blob already."""
+
+
+@asynccontextmanager
+async def _call() -> AsyncIterator[None]:
+    """One call with a bound on its time; whatever storage does wrong is one typed error."""
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            yield
+    except (ResourceNotFoundError, ResourceExistsError, ResourceModifiedError):
+        raise
+    except (AzureError, TimeoutError) as error:
+        status = error.status_code if isinstance(error, HttpResponseError) else None
+        _log.warning("storage_call_failed", error=type(error).__name__, status=status)
+        raise failures.storage_unavailable() from error
+
+
+def _settings(mime_type: str) -> ContentSettings:
+    # Also behind a signed link an SVG is a download and never a page.
+    disposition = "attachment" if mime_type == SVG.mime_type else None
+    return ContentSettings(content_type=mime_type, content_disposition=disposition)
+
+
+async def _put_whole(blob: BlobClient, content: Content, mime_type: str, sha256: str) -> None:
+    data = await content.read(0, content.size)
+    async with _call(), _if_none_there():
+        await blob.upload_blob(
+            data,
+            overwrite=False,
+            max_concurrency=1,
+            content_settings=_settings(mime_type),
+            metadata={_HASH: sha256},
+        )
+
+
+async def _put_blocks(blob: BlobClient, content: Content, mime_type: str, sha256: str) -> None:
+    """Blocks are named at random for each writer: two of one blob cannot mix theirs, as the SDK's numbered ones can."""
+    writer, blocks = secrets.token_hex(8), []
+    for offset in range(0, content.size, BLOCK_BYTES):
+        block_id = f"{writer}{offset // BLOCK_BYTES:08d}"
+        data = await content.read(offset, BLOCK_BYTES)
+        async with _call(), _if_none_there():
+            await blob.stage_block(b64encode(block_id.encode()).decode(), data, length=len(data))
+        blocks.append(BlobBlock(b64encode(block_id.encode()).decode()))
+    async with _call(), _if_none_there():
+        await blob.commit_block_list(
+            blocks,
+            content_settings=_settings(mime_type),
+            metadata={_HASH: sha256},
+            match_condition=MatchConditions.IfMissing,
+        )
+
+
+@asynccontextmanager
+async def _if_none_there() -> AsyncIterator[None]:
+    """A refused condition, or blocks that another writer's commit has swept away: the name is taken."""
+    try:
+        yield
+    except (ResourceExistsError, ResourceModifiedError) as error:
+        raise _TakenError from error
+    except HttpResponseError as error:
+        if (
+            error.status_code == _CONDITION_FAILED
+            or getattr(error, "error_code", None) == StorageErrorCode.INVALID_BLOCK_LIST
+        ):
+            raise _TakenError from error
+        raise
+
+
+async def _check_same(blob: BlobClient, size: int, sha256: str) -> None:
+    async with _call():
+        present = await blob.get_blob_properties()
+    if present.size != size or (present.metadata or {}).get(_HASH) != sha256:
+        raise BlobConflict

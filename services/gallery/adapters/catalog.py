@@ -1,0 +1,177 @@
+"""The index of assets in Postgres. Every read and write names the owner; one transaction a change."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from services.gallery.adapters.folders import create_folder, find_folder
+from services.gallery.adapters.rows import select_assets, to_asset, values_of
+from services.gallery.adapters.tables import asset, folder
+from services.gallery.domain import failures
+from services.gallery.domain.assets import Asset
+from services.gallery.domain.listing import MAX_COUNT, Filters, Position
+from services.gallery.domain.uploads import NewAsset
+
+Decide = Callable[[Asset, datetime], Asset]
+"""A rule of the domain: the asset as it shall be, from the asset as it is and the database's time."""
+
+
+class Catalog:
+    """Reads run outside of transactions; nothing here holds a connection while bytes are on their way to a client."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    async def get(self, owner: str, asset_id: str) -> Asset | None:
+        """One asset of this owner, soft-deleted or not."""
+        found = await self.find(asset_id)
+        return found if found is not None and found.owner == owner else None
+
+    async def find(self, asset_id: str) -> Asset | None:
+        """The asset of this id, whoever owns it: for deciding whether an id is taken, never for showing."""
+        async with self._reading.connect() as connection:
+            rows = await connection.execute(select_assets(full=True).where(asset.c.id == asset_id))
+            row = rows.mappings().one_or_none()
+        return to_asset(row) if row is not None else None
+
+    async def list_page(
+        self, owner: str, filters: Filters, *, size: int, after: Position | None, full: bool
+    ) -> tuple[list[Asset], int]:
+        """At most `size` assets behind the position, newest first, and how many there are in all.
+
+        The number is exact up to MAX_COUNT, and MAX_COUNT + 1 for more.
+
+        Raises:
+            NotFound: FOLDER_NOT_FOUND.
+        """
+        async with self._reading.connect() as connection:
+            conditions = await _conditions(connection, owner, filters)
+            page = select_assets(full=full).where(*conditions)
+            if after is not None:
+                keys = sa.tuple_(asset.c.create_time, asset.c.id)
+                page = page.where(keys < sa.tuple_(after.create_time, after.asset_id))
+            page = page.order_by(asset.c.create_time.desc(), asset.c.id.desc()).limit(size)
+            rows = (await connection.execute(page)).mappings().all()
+            counted = sa.select(sa.literal(1)).select_from(asset).where(*conditions).limit(MAX_COUNT + 1).subquery()
+            total = await connection.scalar(sa.select(sa.func.count()).select_from(counted))
+        return [to_asset(row) for row in rows], total or 0
+
+    @asynccontextmanager
+    async def insertion(self, new: NewAsset) -> AsyncIterator[Asset | None]:
+        """Commits the new asset, and its missing folders, when the block ends well.
+
+        Inside the block the asset is as it will be; another insertion of the same id waits for the outcome. None:
+        the id is taken, nothing is committed.
+
+        Raises:
+            NotFound: FOLDER_NOT_FOUND.
+        """
+        async with self._engine.connect() as connection:
+            into = await create_folder(connection, new.owner, new.folder) if new.folder else None
+            statement = (
+                insert(asset)
+                .values(values_of(new, into.id if into else None))
+                .on_conflict_do_nothing(index_elements=[asset.c.id])
+                .returning(asset.c.create_time)
+            )
+            create_time = (await connection.execute(statement)).scalar_one_or_none()
+            if create_time is None:
+                await connection.rollback()
+                yield None
+                return
+            yield new.as_stored(into, create_time.astimezone(UTC))
+            await connection.commit()
+
+    async def change(self, owner: str, asset_id: str, decide: Decide) -> Asset | None:
+        """Applies a rule of the domain to the locked row; None: this owner has no such asset.
+
+        `asset.json` follows: see `undocumented`.
+        """
+        async with self._engine.begin() as connection:
+            query = select_assets(full=True).add_columns(sa.func.clock_timestamp().label("now"))
+            query = query.where(asset.c.id == asset_id, asset.c.owner == owner).with_for_update(
+                of=asset, key_share=True
+            )
+            row = (await connection.execute(query)).mappings().one_or_none()
+            if row is None:
+                return None
+            present, now = to_asset(row), row["now"].astimezone(UTC)
+            wanted = decide(present, now)
+            if wanted == present:
+                return present
+            changed = replace(wanted, revision=present.revision + 1, update_time=now)
+            await connection.execute(sa.update(asset).where(asset.c.id == asset_id).values(_changeable(changed)))
+            return changed
+
+    @asynccontextmanager
+    async def undocumented(self) -> AsyncIterator[Asset | None]:
+        """An asset whose `asset.json` is older than its row, locked; marked as written when the block ends well.
+
+        None: there is none, or others are at it.
+        """
+        async with self._engine.begin() as connection:
+            query = select_assets(full=True).where(asset.c.document_revision < asset.c.revision)
+            query = query.order_by(asset.c.update_time).limit(1)
+            query = query.with_for_update(of=asset, skip_locked=True, key_share=True)
+            row = (await connection.execute(query)).mappings().one_or_none()
+            yield to_asset(row) if row is not None else None
+            if row is not None:
+                written = sa.update(asset).where(asset.c.id == row["id"])
+                await connection.execute(written.values(document_revision=asset.c.revision))
+
+
+def _changeable(changed: Asset) -> dict[str, Any]:
+    return {
+        "display_name": changed.display_name,
+        "folder_id": changed.folder.id if changed.folder else None,
+        "tags": list(changed.tags),
+        "labels": dict(changed.labels),
+        "favorite": changed.favorite,
+        "revision": changed.revision,
+        "update_time": changed.update_time,
+        "delete_time": changed.delete_time,
+        "purge_time": changed.purge_time,
+    }
+
+
+async def _conditions(connection: AsyncConnection, owner: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
+    conditions = [asset.c.owner == owner]
+    if not filters.show_deleted:
+        conditions.append(asset.c.delete_time.is_(None))
+    if filters.folder is not None:
+        conditions.append(await _in_folder(connection, owner, filters))
+    if filters.media_type is not None:
+        conditions.append(asset.c.media_type == filters.media_type.value)
+    if filters.tags:
+        conditions.append(asset.c.tags.contains(list(filters.tags)))
+    if filters.model:
+        # Repeats the partial index's own condition: the planner does not derive it from a parameter.
+        conditions += [asset.c.model == filters.model, asset.c.model != sa.literal_column("''")]
+    if filters.origin:
+        conditions += [asset.c.origin == filters.origin, asset.c.origin != sa.literal_column("''")]
+    if filters.favorite is not None:
+        conditions.append(asset.c.favorite if filters.favorite else ~asset.c.favorite)
+    if filters.created_after is not None:
+        conditions.append(asset.c.create_time >= filters.created_after)
+    if filters.created_before is not None:
+        conditions.append(asset.c.create_time < filters.created_before)
+    return conditions
+
+
+async def _in_folder(connection: AsyncConnection, owner: str, filters: Filters) -> sa.ColumnElement[bool]:
+    assert filters.folder is not None  # noqa: S101 - narrows the type; the caller has checked
+    found = await find_folder(connection, owner, filters.folder)
+    if found is None:
+        raise failures.folder_not_found(str(filters.folder))
+    if not filters.include_subfolders:
+        return asset.c.folder_id == found.id
+    below = sa.func.starts_with(folder.c.path, found.path + "/")
+    inside = sa.select(folder.c.id).where(folder.c.owner == owner, (folder.c.id == found.id) | below)
+    return asset.c.folder_id.in_(inside)

@@ -1,0 +1,112 @@
+"""Bytes on their way in: hashed as they come, in memory while they are few, on disk beyond."""
+
+import asyncio
+import hashlib
+import os
+import tempfile
+from types import TracebackType
+from typing import IO, Self
+
+from services.gallery.domain import failures
+
+IN_MEMORY_BYTES = 4 * 1024 * 1024
+FLUSH_BYTES = 1024 * 1024
+"""Hashing and writing go to a thread in portions of this size: one hop for a thousand small messages."""
+
+
+class Spool:
+    """An unnamed file: whatever kills the process, nothing is left behind.
+
+    Holds at most FLUSH_BYTES outside of the file. Implements `ports.Content`.
+    """
+
+    def __init__(self, directory: str | None = None) -> None:
+        self._directory = directory
+        self._file = _memory_file(directory)
+        self._on_disk = False
+        self._hash = hashlib.sha256()
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._written = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes taken in so far."""
+        return self._written + self._waiting_bytes
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the bytes have outgrown the memory."""
+        return self._on_disk
+
+    def fileno(self) -> int:
+        """The open file, complete after `seal`."""
+        return self._file.fileno()
+
+    async def write(self, chunk: bytes) -> None:
+        """Takes in the next bytes.
+
+        Raises:
+            Unavailable: the disk is full or broken.
+        """
+        self._waiting.append(chunk)
+        self._waiting_bytes += len(chunk)
+        if self._waiting_bytes >= FLUSH_BYTES:
+            await self._flush_in_thread()
+
+    async def seal(self) -> str:
+        """Everything is in: the SHA-256 in hexadecimal.
+
+        Raises:
+            Unavailable: the disk is full or broken.
+        """
+        await self._flush_in_thread()
+        return self._hash.hexdigest()
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """The bytes at `offset`, fewer than `length` only at the end."""
+        return await asyncio.to_thread(os.pread, self._file.fileno(), length, offset)
+
+    async def _flush_in_thread(self) -> None:
+        try:
+            await asyncio.to_thread(self._flush)
+        except OSError as error:
+            raise failures.no_room_for_upload() from error
+
+    def _flush(self) -> None:
+        portion = b"".join(self._waiting)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._hash.update(portion)
+        if not self._on_disk and self._written + len(portion) > IN_MEMORY_BYTES:
+            self._move_to_disk()
+        _write_all(self._file, portion)
+        self._written += len(portion)
+
+    def _move_to_disk(self) -> None:
+        on_disk = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115 - __exit__ closes it
+        _write_all(on_disk, os.pread(self._file.fileno(), self._written, 0))
+        self._file.close()
+        self._file, self._on_disk = on_disk, True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    """An unbuffered file may take less than it is given."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _memory_file(directory: str | None) -> IO[bytes]:
+    """A file without a disk, where the system has such; it can be handed to another process like any other."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("upload", os.MFD_CLOEXEC), "w+b", buffering=0)
+    return tempfile.TemporaryFile(dir=directory, buffering=0)

@@ -1,0 +1,1 @@
+"""What the gallery decides, without gRPC, SQL or storage."""

@@ -1,0 +1,176 @@
+"""The gallery's errors, each made in one place: reason, words and metadata as the contract promises them."""
+
+from services.common.errors import (
+    Aborted,
+    AlreadyExists,
+    DeadlineExceeded,
+    InvalidArgument,
+    NotFound,
+    OutOfRange,
+    PermissionDenied,
+    Reason,
+    Resource,
+    ServiceError,
+    Unavailable,
+    Unimplemented,
+)
+
+ASSET_TYPE = "gallery.contentlab.dev/Asset"
+FOLDER_TYPE = "gallery.contentlab.dev/Folder"
+
+HTTP_CODES = {"LENGTH_REQUIRED": 411, "UPLOAD_TOO_LARGE": 413, "RANGE_NOT_SATISFIABLE": 416}
+"""Reasons for which HTTP has a better code than the one that follows from the gRPC code."""
+
+
+def asset_not_found(name: str) -> NotFound:
+    """Also for what belongs to somebody else."""
+    return NotFound(
+        "ASSET_NOT_FOUND", f"There is no asset {name}.", metadata={"name": name}, resource=Resource(ASSET_TYPE, name)
+    )
+
+
+def asset_exists(name: str) -> AlreadyExists:
+    """Says nothing about the asset that is there: it may be another owner's."""
+    return AlreadyExists(
+        "ASSET_EXISTS",
+        f"{name} exists with other content.",
+        metadata={"name": name},
+        resource=Resource(ASSET_TYPE, name),
+    )
+
+
+def etag_mismatch(name: str) -> Aborted:
+    """The caller has not seen the latest state."""
+    return Aborted("ETAG_MISMATCH", f"{name} has changed since this etag was given; get it again.")
+
+
+def variant_not_found(name: str, variant: str) -> NotFound:
+    """This asset can never have it: a still image has no poster."""
+    return NotFound(
+        "VARIANT_NOT_FOUND",
+        f"{name} has no variant {variant}.",
+        metadata={"variant": variant},
+        resource=Resource(ASSET_TYPE, name),
+    )
+
+
+def not_implemented(field: str, what: str) -> Unimplemented:
+    """A field of the contract that this server does not serve yet; ignoring it would give a wrong answer."""
+    return Unimplemented(Reason.NOT_IMPLEMENTED, f"{field}: {what} is not implemented yet.", metadata={"field": field})
+
+
+def folder_not_found(folder: str) -> NotFound:
+    """Also for what belongs to somebody else; `folder` is the name or path that was asked for."""
+    return NotFound(
+        "FOLDER_NOT_FOUND",
+        f"There is no folder {folder}.",
+        metadata={"folder": folder},
+        resource=Resource(FOLDER_TYPE, folder),
+    )
+
+
+def invalid_folder_path(field: str, description: str) -> InvalidArgument:
+    """The path breaks a rule of folder paths."""
+    return InvalidArgument.field(field, description, "INVALID_FOLDER_PATH")
+
+
+def field_reserved(field: str) -> PermissionDenied:
+    """Only a service of the suite can know what this field claims."""
+    return PermissionDenied(
+        "FIELD_RESERVED", f"{field}: only services of the suite may set this field.", metadata={"field": field}
+    )
+
+
+def upload_out_of_order(description: str) -> InvalidArgument:
+    """The stream's messages break the protocol."""
+    return InvalidArgument("UPLOAD_OUT_OF_ORDER", description)
+
+
+def upload_incomplete(declared: int, received: int) -> InvalidArgument:
+    """More or fewer bytes than declared. Sending all of them is always safe: nothing was stored."""
+    return InvalidArgument(
+        "UPLOAD_INCOMPLETE",
+        f"{declared} bytes were declared and {received} arrived; nothing was stored.",
+        metadata={"declaredBytes": str(declared), "receivedBytes": str(received)},
+    )
+
+
+def checksum_mismatch(declared: str, actual: str) -> InvalidArgument:
+    """The bytes are not those that the caller meant."""
+    return InvalidArgument(
+        "CHECKSUM_MISMATCH",
+        "The bytes have another SHA-256 than declared; nothing was stored.",
+        metadata={"declared": declared, "actual": actual},
+    )
+
+
+def length_required() -> InvalidArgument:
+    """Without length or hash a cut connection looks like the end of the file."""
+    return InvalidArgument("LENGTH_REQUIRED", "Send a Content-Length, or the SHA-256 of the body as sha256.")
+
+
+def upload_too_large(limit: int) -> InvalidArgument:
+    """More bytes than the setting allows."""
+    return InvalidArgument(
+        "UPLOAD_TOO_LARGE", f"An upload has at most {limit} bytes.", metadata={"maxBytes": str(limit)}
+    )
+
+
+def unsupported_media(description: str) -> InvalidArgument:
+    """`description` is our own sentence, never a decoder's message."""
+    return InvalidArgument("UNSUPPORTED_MEDIA", description)
+
+
+def image_too_large(limit: int) -> InvalidArgument:
+    """More pixels than the setting allows, by the header alone."""
+    return InvalidArgument(
+        "IMAGE_TOO_LARGE", f"An image has at most {limit} pixels.", metadata={"maxPixels": str(limit)}
+    )
+
+
+def range_not_satisfiable(size_bytes: int) -> OutOfRange:
+    """The range begins behind the last byte."""
+    return OutOfRange(
+        "RANGE_NOT_SATISFIABLE",
+        f"The range lies outside the {size_bytes} bytes.",
+        metadata={"sizeBytes": str(size_bytes)},
+    )
+
+
+def storage_unavailable(*, retry_safe: bool = True) -> Unavailable:
+    """Blob storage did not answer in time, after retries. Nothing was committed, so a repeat does nothing twice."""
+    return Unavailable(
+        "STORAGE_UNAVAILABLE",
+        "Blob storage is not reachable for the moment; nothing was changed.",
+        retry_safe=retry_safe,
+        retry_after=1.0,
+    )
+
+
+def uploads_busy() -> Unavailable:
+    """All upload slots stayed taken for as long as we wait."""
+    return Unavailable(
+        Reason.UNAVAILABLE, "Too many uploads are under way; try again.", retry_safe=True, retry_after=2.0
+    )
+
+
+def no_room_for_upload() -> Unavailable:
+    """The disk for bytes under way is full or broken."""
+    return Unavailable(
+        Reason.UNAVAILABLE, "There is no room for this upload for the moment.", retry_safe=True, retry_after=5.0
+    )
+
+
+def stalled(what: str, seconds: float) -> DeadlineExceeded:
+    """The peer neither sent nor read for `seconds`."""
+    return DeadlineExceeded(Reason.DEADLINE_EXCEEDED, f"{what} for {seconds:g} s.", retry_safe=True)
+
+
+def http_headers(error: ServiceError) -> dict[str, str]:
+    """What the gateway needs to answer in HTTP's own words."""
+    if error.reason not in HTTP_CODES:
+        return {}
+    headers = {"x-http-code": str(HTTP_CODES[error.reason])}
+    if size := error.metadata.get("sizeBytes"):
+        headers["content-range"] = f"bytes */{size}"
+    return headers

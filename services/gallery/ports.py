@@ -1,0 +1,79 @@
+"""What the gallery needs of blob storage: Azure in production and in the suite, a dictionary in unit tests.
+
+Both implementations pass `tests/contracts/test_blob_store.py`. The index has one implementation and needs no port.
+"""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Protocol
+
+from services.gallery.domain.assets import MediaType
+
+
+@dataclass(frozen=True, slots=True)
+class BlobKey:
+    """A blob's address: the container of a media type, and a name of ours, never one of a user's."""
+
+    container: MediaType
+    name: str
+
+
+def original_key(media_type: MediaType, asset_id: str) -> BlobKey:
+    """Where an asset's bytes are, as they were given."""
+    return BlobKey(media_type, f"{asset_id}/original")
+
+
+def document_key(media_type: MediaType, asset_id: str) -> BlobKey:
+    """Where an asset's `asset.json` is."""
+    return BlobKey(media_type, f"{asset_id}/asset.json")
+
+
+class Content(Protocol):
+    """Bytes to be stored, read piece by piece; `read` may be called again for the same piece (retries)."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """The `length` bytes from `offset`, fewer only at the end."""
+
+
+class BlobConflict(Exception):
+    """A blob of this name holds other bytes. It is never overwritten."""
+
+
+class BlobMissing(Exception):
+    """There is no such blob, although the index says so: bytes were lost or removed by hand."""
+
+
+class BlobStore(Protocol):
+    """Blob storage. Every call is bounded in time and retries by itself.
+
+    Every method raises `Unavailable` STORAGE_UNAVAILABLE when storage does not answer.
+    """
+
+    async def prepare(self) -> None:
+        """Creates the containers that are missing."""
+
+    async def put(self, key: BlobKey, content: Content, *, mime_type: str, sha256: str) -> None:
+        """Stores bytes under a name that has none yet. All of them or none, and for good.
+
+        Repeating it with the same bytes does nothing. Of two writers with different bytes one wins whole.
+
+        Raises:
+            BlobConflict: the name holds other bytes, by their SHA-256.
+        """
+
+    async def replace(self, key: BlobKey, data: bytes, *, mime_type: str) -> None:
+        """Stores a small document, over the one before."""
+
+    def read(self, key: BlobKey, *, start: int, length: int) -> AsyncGenerator[bytes, None]:
+        """The bytes of a range that lies within the blob, in pieces of bounded size; one piece is held at a time.
+
+        Raises:
+            BlobMissing: before the first piece.
+        """
+
+    async def is_reachable(self) -> bool:
+        """Whether storage answers right now: a readiness check."""

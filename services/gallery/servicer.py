@@ -1,0 +1,170 @@
+"""The RPCs of the gallery. Those not built yet answer UNIMPLEMENTED through the generated base class."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeVar
+
+import grpc.aio
+from google.api.httpbody_pb2 import HttpBody
+
+from contentlab.gallery.v1 import gallery_service_pb2 as pb
+from contentlab.gallery.v1 import gallery_service_pb2_grpc as rpc
+from services.common.caller import current_caller
+from services.common.errors import ServiceError
+from services.common.pages import read_page
+from services.gallery import convert
+from services.gallery.convert_assets import asset_message
+from services.gallery.domain import failures
+from services.gallery.domain.assets import Asset
+from services.gallery.domain.downloads import Delivery, Span, deliver
+from services.gallery.domain.environment import Environment
+from services.gallery.library import Library
+from services.gallery.uploads import Uploads
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+FIRST_MESSAGE_SECONDS = 30.0
+
+_M = TypeVar("_M")
+
+
+class GalleryServicer(rpc.GalleryServiceServicer):
+    """`contentlab.gallery.v1.GalleryService`. `stall_seconds`: after so long without reading a download is ended."""
+
+    def __init__(self, uploads: Uploads, library: Library, environment: Environment, *, stall_seconds: float) -> None:
+        self._uploads = uploads
+        self._library = library
+        self._environment = environment
+        self._stall_seconds = stall_seconds
+
+    async def UploadAsset(  # noqa: D102, N802 - gRPC's name, the contract's meaning
+        self, request_iterator: AsyncIterator[pb.UploadAssetRequest], context: Context
+    ) -> pb.Asset:
+        async with _http_codes(context):
+            first = await _first(request_iterator)
+            if not first.HasField("metadata"):
+                raise failures.upload_out_of_order("The first message must carry the metadata.")
+            request = convert.upload_of(first.metadata, current_caller())
+            return asset_message(await self._uploads.store(request, _chunks(request_iterator)), full=True)
+
+    async def UploadAssetContent(  # noqa: D102, N802 - gRPC's name, the contract's meaning
+        self, request_iterator: AsyncIterator[pb.UploadAssetContentRequest], context: Context
+    ) -> pb.Asset:
+        async with _http_codes(context):
+            first = await _first(request_iterator)
+            length = _metadata(context).get(convert.UPLOAD_LENGTH_KEY, "")
+            request = convert.content_upload_of(first, length, current_caller())
+            chunks = _contents(first, request_iterator)
+            return asset_message(await self._uploads.store(request, chunks), full=True)
+
+    async def GetAsset(  # noqa: D102, N802 - gRPC's name, the contract's meaning
+        self, request: pb.GetAssetRequest, context: Context
+    ) -> pb.Asset:
+        asset = await self._library.get(current_caller().principal, convert.asset_id_of(request.name))
+        return asset_message(asset, full=True)
+
+    async def ListAssets(  # noqa: D102, N802 - gRPC's name, the contract's meaning
+        self, request: pb.ListAssetsRequest, context: Context
+    ) -> pb.ListAssetsResponse:
+        page = read_page(request, max_size=convert.MAX_LISTED_ASSETS, keys=convert.PAGE_KEYS)
+        filters, full = convert.filters_of(request), convert.wants_full(request)
+        found, total = await self._library.list_page(
+            current_caller().principal, filters, size=page.size + 1, after=convert.position_of(page), full=full
+        )
+        return convert.list_response(found, total, page, full=full)
+
+    async def DeleteAsset(  # noqa: D102, N802 - gRPC's name, the contract's meaning
+        self, request: pb.DeleteAssetRequest, context: Context
+    ) -> pb.Asset:
+        asset_id = convert.asset_id_of(request.name)
+        deleted = await self._library.delete(current_caller().principal, asset_id, etag=request.etag)
+        return asset_message(deleted, full=True)
+
+    # The stubs know generators only; grpc.aio takes a coroutine that writes as well.
+    async def DownloadAsset(  # type: ignore[override]  # noqa: D102, N802 - gRPC's name, the contract's meaning
+        self, request: pb.DownloadAssetRequest, context: Context
+    ) -> None:
+        async with _http_codes(context):
+            asset = await self._library.get(current_caller().principal, convert.asset_id_of(request.name))
+            convert.check_variant(request, asset)
+            delivery = deliver(asset, convert.conditions_of(_metadata(context)))
+            if delivery.span is None:
+                await _send_headers(context, delivery)
+            else:
+                await self._send(context, asset, delivery, delivery.span)
+
+    async def GetGalleryEnvironment(  # noqa: D102, N802 - gRPC's name, the contract's meaning
+        self, request: pb.GetGalleryEnvironmentRequest, context: Context
+    ) -> pb.GalleryEnvironment:
+        return convert.environment_message(self._environment)
+
+    async def _send(self, context: Context, asset: Asset, delivery: Delivery, span: Span) -> None:
+        """Written here and not yielded, so that a reader who has stopped reading can be given up."""
+        async with aclosing(self._library.read(asset, span)) as portions:
+            # The first portion before the headers: once they have left, an error has no status of its own.
+            body = HttpBody(content_type=asset.media.mime_type, data=await anext(portions))
+            await _send_headers(context, delivery)
+            await self._write(context, body)
+            async for portion in portions:
+                await self._write(context, HttpBody(data=portion))
+
+    async def _write(self, context: Context, message: HttpBody) -> None:
+        try:
+            async with asyncio.timeout(self._stall_seconds):
+                await context.write(message)
+        except TimeoutError:
+            raise failures.stalled("The download was not read", self._stall_seconds) from None
+
+
+async def _send_headers(context: Context, delivery: Delivery) -> None:
+    code = (("x-http-code", str(delivery.status)),) if delivery.status != 200 else ()
+    await context.send_initial_metadata((*delivery.headers.items(), *code))
+
+
+@asynccontextmanager
+async def _http_codes(context: Context) -> AsyncIterator[None]:
+    """Tells the gateway the HTTP status of errors for which gRPC has no code of its own."""
+    try:
+        yield
+    except ServiceError as error:
+        headers = failures.http_headers(error)
+        if headers:
+            context.set_trailing_metadata((*context.trailing_metadata(), *headers.items()))
+        raise
+
+
+def _metadata(context: Context) -> Mapping[str, str]:
+    """The call's text metadata; a header sent twice is one list, as HTTP has it."""
+    joined: dict[str, str] = {}
+    for key, value in context.invocation_metadata() or ():
+        if isinstance(value, str):
+            joined[key] = f"{joined[key]}, {value}" if key in joined else value
+    return joined
+
+
+async def _first(requests: AsyncIterator[_M]) -> _M:
+    try:
+        async with asyncio.timeout(FIRST_MESSAGE_SECONDS):
+            return await anext(requests)
+    except StopAsyncIteration:
+        raise failures.upload_out_of_order("The upload ended before its first message.") from None
+    except TimeoutError:
+        raise failures.stalled("The upload's first message did not come", FIRST_MESSAGE_SECONDS) from None
+
+
+async def _chunks(requests: AsyncIterator[pb.UploadAssetRequest]) -> AsyncIterator[bytes]:
+    async for request in requests:
+        if not request.HasField("chunk"):
+            raise failures.upload_out_of_order("Only the first message may carry metadata.")
+        yield request.chunk
+
+
+async def _contents(
+    first: pb.UploadAssetContentRequest, requests: AsyncIterator[pb.UploadAssetContentRequest]
+) -> AsyncIterator[bytes]:
+    yield first.content.data
+    async for request in requests:
+        if any(field.name != "content" for field, _ in request.ListFields()):
+            raise failures.upload_out_of_order("Only the first message may carry fields other than content.")
+        yield request.content.data

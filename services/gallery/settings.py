@@ -1,0 +1,96 @@
+"""What the gallery reads from the environment."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
+
+from services.common.settings import Address, DatabaseSettings, ServiceSettings
+
+MIB = 1024 * 1024
+
+
+def _container(value: str) -> str:
+    # Azure's rule for container names; a wrong one answers with a confusing error only at the first request.
+    allowed = value.replace("-", "")
+    if not (3 <= len(value) <= 63 and allowed.isascii() and allowed.isalnum() and value.islower()) or "--" in value:
+        raise ValueError("not a container name")
+    return value
+
+
+Container = Annotated[str, AfterValidator(_container)]
+
+
+class GallerySettings(ServiceSettings, DatabaseSettings):
+    """Storage is signed in to by connection string, by account key, or by workload identity, in this order."""
+
+    listen: Address = Field("127.0.0.1:50053", description="host:port of the gRPC server")
+
+    azure_storage_connection_string: SecretStr | None = Field(
+        None, validation_alias="AZURE_STORAGE_CONNECTION_STRING", description="connection string of a storage account"
+    )
+    azure_storage_account_name: str | None = Field(
+        None, validation_alias="AZURE_STORAGE_ACCOUNT_NAME", description="name of a storage account"
+    )
+    azure_storage_account_key: SecretStr | None = Field(
+        None,
+        validation_alias="AZURE_STORAGE_ACCOUNT_KEY",
+        description="key of the account; unset: workload identity (DefaultAzureCredential)",
+    )
+    azure_blob_service_url: str | None = Field(
+        None,
+        validation_alias="AZURE_BLOB_SERVICE_URL",
+        description="http(s)://... of the blob service; unset: the account's own. "
+        "One of this, AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_CONNECTION_STRING is needed",
+    )
+    image_container: Container = Field(
+        "images", validation_alias="AZURE_BLOB_IMAGE_CONTAINER", description="name of the container of images"
+    )
+    video_container: Container = Field(
+        "videos", validation_alias="AZURE_BLOB_VIDEO_CONTAINER", description="name of the container of videos"
+    )
+    storage_wait_seconds: float = Field(
+        60.0, ge=0, le=3600, description="seconds to wait at start for blob storage to come up"
+    )
+
+    max_upload_bytes: int = Field(512 * MIB, ge=1, le=2048 * MIB, description="largest upload in bytes, at most 2 GiB")
+    max_concurrent_uploads: int = Field(
+        16, ge=1, le=1000, description="uploads taken in at a time (1 to 1,000); more wait"
+    )
+    upload_wait_seconds: float = Field(
+        30.0, gt=0, le=600, description="seconds that an upload waits for its turn before it is UNAVAILABLE"
+    )
+    upload_idle_seconds: float = Field(
+        30.0, gt=0, le=600, description="seconds without a byte after which an upload is given up"
+    )
+    download_idle_seconds: float = Field(
+        60.0, gt=0, le=600, description="seconds without reading after which a download is given up"
+    )
+    spool_directory: str | None = Field(
+        None, description="directory for uploads above 4 MiB while they come in; unset: the system's"
+    )
+    max_image_pixels: int = Field(
+        100_000_000, ge=1, le=1_000_000_000, description="largest image in pixels, width times height"
+    )
+    inspection_workers: int = Field(2, ge=1, le=64, description="processes that decode images")
+    inspection_seconds: float = Field(20.0, gt=0, le=300, description="seconds that the decoding of one file may take")
+    inspection_memory_bytes: int = Field(
+        2048 * MIB, ge=256 * MIB, description="address space of one decoding process in bytes"
+    )
+    delete_retention_days: int = Field(30, ge=1, le=3650, description="days that a soft-deleted asset can be undeleted")
+
+    @field_validator("azure_blob_service_url")
+    @classmethod
+    def _storage_is_named(cls, value: str | None, info: ValidationInfo) -> str | None:
+        others = (info.data.get("azure_storage_connection_string"), info.data.get("azure_storage_account_name"))
+        if value is None and not any(others):
+            raise ValueError("no storage account")
+        if value is not None and not value.startswith(("https://", "http://")):
+            raise ValueError("not a URL")
+        return value
+
+    @property
+    def storage_auth(self) -> str:
+        """How the service signs in to storage, in the contract's words."""
+        if self.azure_storage_connection_string is not None:
+            return "connection_string"
+        return "account_key" if self.azure_storage_account_key is not None else "workload_identity"

@@ -1,0 +1,167 @@
+"""From a stream of bytes to a stored asset.
+
+    receive ──> verify ──> inspect ──> original ──> asset.json ──> index row ──> acknowledgement
+    (spool)     (size,     (a process  └──────────────── one task ────────────┘
+                 sha256)    of its own)
+
+Up to and including the inspection nothing is stored, and a client that leaves stops everything. From then on the bytes
+are whole: storing runs to its end also when the client has gone, because stopping half-way would only leave bytes that
+no row names. A crash in between leaves such bytes, invisible, and never a row without bytes.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from services.common.names import new_id
+from services.gallery.adapters.catalog import Catalog
+from services.gallery.adapters.inspection.pool import Inspector
+from services.gallery.adapters.spool import Spool
+from services.gallery.domain import failures
+from services.gallery.domain.assets import Asset, Media
+from services.gallery.domain.document import MIME_TYPE, to_document
+from services.gallery.domain.media import BY_MIME_TYPE
+from services.gallery.domain.uploads import NewAsset, UploadRequest
+from services.gallery.ports import BlobConflict, BlobStore, document_key, original_key
+
+RECEIVE_SECONDS = 900.0
+"""The gateway gives an upload no longer either."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """Bounds on uploads: bytes of one, how many at a time, seconds to wait for a turn and for the next byte."""
+
+    max_bytes: int
+    concurrent: int
+    wait_seconds: float
+    idle_seconds: float
+    spool_directory: str | None = None
+
+
+class Uploads:
+    """Takes in uploads, `limits.concurrent` at a time; more wait their turn, without their bytes."""
+
+    def __init__(self, catalog: Catalog, blobs: BlobStore, inspector: Inspector, limits: UploadLimits) -> None:
+        self._catalog = catalog
+        self._blobs = blobs
+        self._inspector = inspector
+        self._limits = limits
+        self._slots = asyncio.Semaphore(limits.concurrent)
+        self._storing: set[asyncio.Task[Asset]] = set()
+
+    async def store(self, request: UploadRequest, chunks: AsyncIterator[bytes]) -> Asset:
+        """The asset, once it is durable. With an `asset_id` that is stored already: that asset, if it is the same.
+
+        Raises:
+            InvalidArgument: UPLOAD_TOO_LARGE, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, UNSUPPORTED_MEDIA, IMAGE_TOO_LARGE.
+            AlreadyExists: ASSET_EXISTS.
+            NotFound: FOLDER_NOT_FOUND.
+            Unavailable: no turn, no room, STORAGE_UNAVAILABLE.
+            DeadlineExceeded: the client stopped sending.
+        """
+        request.declared.check_size(0, self._limits.max_bytes)
+        if request.asset_id and (stored := await self._replayed(request.asset_id, request)) is not None:
+            return stored
+        async with AsyncExitStack() as held:
+            await held.enter_async_context(self._slot())
+            spool = held.enter_context(Spool(self._limits.spool_directory))
+            sha256 = await self._receive(request, chunks, spool)
+            media = await self._inspect(spool, sha256)
+            new = request.with_bytes(request.asset_id or new_id(), media)
+            # In gRPC a client that vanished looks like one that has finished, until the next real wait.
+            await asyncio.sleep(0)
+            return await self._finish(new, spool, held.pop_all())
+
+    async def close(self) -> None:
+        """Waits for what is being stored."""
+        await asyncio.gather(*self._storing, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._limits.wait_seconds):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise failures.uploads_busy() from None
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    async def _receive(self, request: UploadRequest, chunks: AsyncIterator[bytes], spool: Spool) -> str:
+        clock = asyncio.get_running_loop().time
+        end, idle = clock() + RECEIVE_SECONDS, self._limits.idle_seconds
+        try:
+            async with asyncio.timeout_at(min(end, clock() + idle)) as deadline:
+                async for chunk in chunks:
+                    request.declared.check_size(spool.size + len(chunk), self._limits.max_bytes)
+                    await spool.write(chunk)
+                    deadline.reschedule(min(end, clock() + idle))
+        except TimeoutError:
+            raise failures.stalled("The upload made no progress", idle) from None
+        sha256 = await spool.seal()
+        request.declared.check_whole(spool.size, sha256)
+        return sha256
+
+    async def _inspect(self, spool: Spool, sha256: str) -> Media:
+        if spool.size == 0:
+            raise failures.unsupported_media("The upload is empty.")
+        facts = await self._inspector.inspect(spool.fileno())
+        return Media(
+            media_type=BY_MIME_TYPE[facts["mime_type"]].media_type, size_bytes=spool.size, sha256=sha256, **facts
+        )
+
+    async def _finish(self, new: NewAsset, spool: Spool, held: AsyncExitStack) -> Asset:
+        async def store_and_let_go() -> Asset:
+            async with held:
+                return await self._store(new, spool)
+
+        task = asyncio.create_task(store_and_let_go(), name=f"store {new.id}")
+        self._storing.add(task)
+        task.add_done_callback(self._storing.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_log_unheard)
+            raise
+
+    async def _store(self, new: NewAsset, spool: Spool) -> Asset:
+        media = new.media
+        try:
+            original = original_key(media.media_type, new.id)
+            await self._blobs.put(original, spool, mime_type=media.mime_type, sha256=media.sha256)
+        except BlobConflict:
+            raise failures.asset_exists(f"assets/{new.id}") from None
+        async with self._catalog.insertion(new) as asset:
+            if asset is not None:
+                # Others with this id wait at the insertion, so the document is that of the row that commits.
+                document = document_key(media.media_type, new.id)
+                await self._blobs.replace(document, to_document(asset), mime_type=MIME_TYPE)
+        return asset if asset is not None else self._same(await self._catalog.find(new.id), new)
+
+    async def _replayed(self, asset_id: str, request: UploadRequest) -> Asset | None:
+        """The stored asset of this id, if its bytes are those declared. Only services give ids, and always a hash."""
+        stored = await self._catalog.find(asset_id)
+        if stored is None:
+            return None
+        if stored.owner != request.owner or stored.media.sha256 != request.declared.sha256:
+            raise failures.asset_exists(stored.name)
+        return stored
+
+    @staticmethod
+    def _same(stored: Asset | None, new: NewAsset) -> Asset:
+        """Another upload of this id came first; another owner's is neither shown nor told of."""
+        if stored is None or stored.owner != new.owner or stored.media.sha256 != new.media.sha256:
+            raise failures.asset_exists(f"assets/{new.id}")
+        return stored
+
+
+def _log_unheard(task: asyncio.Task[Asset]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.warning("upload_failed_unheard", error=type(error).__name__, exc_info=error)
