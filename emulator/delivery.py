@@ -64,6 +64,11 @@ class Delivery(Response):
         outcome: Outcome = "cut"
         try:
             outcome = await self._deliver(Request(scope, receive), send)
+        except asyncio.CancelledError:
+            # The server stops. It would answer 500, as if the call had failed before it was charged.
+            if connection := getattr(Request(scope).state, CONNECTION, None):
+                connection.abort()
+            raise
         finally:
             self._report(outcome)
 

@@ -80,7 +80,7 @@ class Desk:
         result = await work(fault)
         # Drawing counts towards the latency, as it would be part of a model's.
         spent = asyncio.get_running_loop().time() - started
-        share = self._latency / len(result.parts) if call.streams else self._latency
+        share = self._latency / max(1, len(result.parts)) if call.streams else self._latency
         await asyncio.sleep(max(0.0, share - spent))
         return result
 
@@ -114,7 +114,7 @@ class Desk:
             _log.warning("the outcome of charge %d could not be recorded", row)
 
     def _answer(self, call: PaidCall, result: Result, fault: Order | None) -> Answer:
-        pause = self._latency / len(result.parts) if call.streams else 0.0
+        pause = self._latency / max(1, len(result.parts)) if call.streams else 0.0
         answer = Answer(result.parts, call.streams, pause)
         return answer if fault is None else _spoilt(answer, fault)
 

@@ -82,9 +82,11 @@ def wrong_value(param: str, value: object, supported: Sequence[str] | str) -> Ap
 
 def out_of_bounds(param: str, value: float, least: float, most: float) -> ApiError:
     """An integer is too small or too large."""
-    side, bound, sign = ("below minimum", least, ">=") if value < least else ("above maximum", most, "<=")
-    message = f"Invalid '{param}': integer {side} value. Expected a value {sign} {bound}, but got {value} instead."
-    return ApiError(400, message, param=param, code=f"integer_{side.replace(' ', '_')}_value")
+    low = value < least
+    side, code, bound = ("below minimum", "below_min", least) if low else ("above maximum", "above_max", most)
+    expected = f"{'>=' if low else '<='} {bound}"
+    message = f"Invalid '{param}': integer {side} value. Expected a value {expected}, but got {value} instead."
+    return ApiError(400, message, param=param, code=f"integer_{code}_value")
 
 
 def unsupported(param: str, message: str) -> ApiError:

@@ -146,19 +146,30 @@ def is_kind(kind: str, value: Any) -> bool:
 def number(schema: Schema, rng: random.Random, index: int, *, whole: bool, share: bool) -> int | float:
     """A number within the bounds; `share` prefers one between a half and one where they are open."""
     step = Fraction(str(schema["multipleOf"])) if "multipleOf" in schema else Fraction(1) if whole else None
-    if whole and step is not None:
-        step = Fraction(step.numerator)  # the whole multiples of p/q are the multiples of p
     low, high = _ends(schema, Fraction(1, 2) if share and not whole else Fraction(1), step or Fraction(1, 8))
-    grid = step or _fine_step(low, high)
-    first, last = math.ceil(low / grid), math.floor(high / grid)
-    while first <= last and not _within(first * grid, schema):
+    if step is None:
+        return _decimal(schema, rng, low, high)
+    if whole:
+        step = Fraction(step.numerator)  # the whole multiples of p/q are the multiples of p
+    first, last = math.ceil(low / step), math.floor(high / step)
+    while first <= last and not _within(first * step, schema):
         first += 1
-    while first <= last and not _within(last * grid, schema):
+    while first <= last and not _within(last * step, schema):
         last -= 1
     if first > last:
         raise DeadEnd("no number lies within the bounds")
-    chosen = (first + (rng.randrange(last - first + 1) + index) % (last - first + 1)) * grid
-    return int(chosen) if whole or (chosen.denominator == 1 and step is not None) else float(chosen)
+    chosen = (first + (rng.randrange(last - first + 1) + index) % (last - first + 1)) * step
+    return int(chosen) if chosen.denominator == 1 else float(chosen)
+
+
+def _decimal(schema: Schema, rng: random.Random, low: Fraction, high: Fraction) -> float:
+    """Some way between the ends, with two decimals where that is exact enough."""
+    shares = [Fraction(place, 8) for place in rng.sample(range(1, 8), 7)]
+    for value in [low + (high - low) * share for share in shares] + [low, high]:
+        for candidate in (round(float(value), 2), float(value)):
+            if _within(Fraction(candidate), schema):
+                return candidate
+    raise DeadEnd("no number lies within the bounds")
 
 
 def _ends(schema: Schema, start: Fraction, step: Fraction) -> tuple[Fraction, Fraction]:
@@ -172,13 +183,6 @@ def _ends(schema: Schema, start: Fraction, step: Fraction) -> tuple[Fraction, Fr
     if highs:
         return min(highs) - width - step, min(highs)
     return start, start + width
-
-
-def _fine_step(low: Fraction, high: Fraction) -> Fraction:
-    """A power of two, so that every multiple is an exact float, with some steps between the ends."""
-    if high <= low:
-        return Fraction(1) if low == high and low.denominator == 1 else max(high - low, Fraction(1, 2**60))
-    return Fraction(2) ** (math.floor(math.log2((high - low) / 8)))
 
 
 def _within(value: Fraction, schema: Schema) -> bool:

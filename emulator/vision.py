@@ -11,7 +11,7 @@ from PIL import Image
 from emulator.drawing.editing import MAX_INPUT_PIXELS
 from emulator.errors import ApiError
 
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 _DATA_URL = re.compile(r"data:(image/(?:png|jpeg|jpg|webp|gif));base64,", re.IGNORECASE)
 
 _COLOURS = {

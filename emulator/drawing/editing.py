@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from PIL import Image, ImageChops, ImageDraw, ImageOps
 
-# Pillow reads a multi-picture JPEG, as cameras make them, as MPO.
+_READ = ("PNG", "JPEG", "WEBP")
+# What Pillow calls a file it has read: its JPEG reader names a multi-picture file, as cameras make them, MPO.
 _FORMATS = {"PNG": "png", "JPEG": "jpeg", "MPO": "jpeg", "WEBP": "webp"}
 MAX_INPUT_PIXELS = 50_000_000
 
@@ -35,7 +36,7 @@ class Inputs:
 def open_picture(data: bytes) -> Image.Image:
     """`data` as an upright RGBA picture, wholly decoded. Raises UnreadablePicture."""
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "MPO")) as picture:
+        with Image.open(io.BytesIO(data), formats=_READ) as picture:
             if picture.width * picture.height > MAX_INPUT_PIXELS:
                 raise UnreadablePicture(f"it has more than {MAX_INPUT_PIXELS:,} pixels")
             return ImageOps.exif_transpose(picture).convert("RGBA")
@@ -47,7 +48,7 @@ def open_picture(data: bytes) -> Image.Image:
 def picture_format(data: bytes) -> str | None:
     """`png`, `jpeg` or `webp` by the bytes themselves; None for anything else."""
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP", "MPO")) as picture:
+        with Image.open(io.BytesIO(data), formats=_READ) as picture:
             return _FORMATS.get(picture.format or "")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
