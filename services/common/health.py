@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 
 class HealthServicer:
-    """The library's servicer, NOT_SERVING until told otherwise; Watch ends when the server drains."""
+    """The library's servicer; Watch ends when the server drains, and List is there."""
 
     def __init__(self, draining: asyncio.Event) -> None:
         self._statuses = health.aio.HealthServicer()

@@ -128,10 +128,9 @@ async def running_server(
     """A started server for the duration of the block; tests start it on port 0 with `drain_seconds=0`."""
     health = HealthServicer(application.draining)
     readiness = Readiness(health, [service.name for service in application.services], application.ready)
-    await readiness.set_serving(False)
     server = build_server(application, settings, health)
     port = server.add_insecure_port(settings.listen)
-    await readiness.poll()
+    await readiness.poll()  # before the first call, so that health is true from the start
     with metrics_page(application.registry, settings.metrics_listen) as metrics_port:
         await server.start()
         _log.info("listening", port=port, metrics_port=metrics_port)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 from pydantic import Field, SecretStr, ValidationError
@@ -97,6 +97,16 @@ def test_settings_are_frozen_and_hide_secrets() -> None:
     with pytest.raises(ValidationError):
         settings.listen = "127.0.0.1:1"
     assert "s3cret-word" not in repr(settings) + str(settings.model_dump())
+
+
+def test_an_error_in_code_does_not_quote_the_value_either() -> None:
+    with pytest.raises(ValidationError) as error:
+        Both(database_url=SecretStr("mysql://user:s3cret-word@host/db"))
+    assert "s3cret-word" not in str(error.value)
+    wrong: dict[str, Any] = {"database_url": SecretStr(URL), "log_level": "s3cret-word"}
+    with pytest.raises(ValidationError) as error:
+        Both(**wrong)
+    assert "s3cret-word" not in str(error.value)
 
 
 def test_a_variable_without_the_prefix_keeps_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:

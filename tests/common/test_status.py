@@ -4,7 +4,7 @@ import grpc
 import grpc.aio
 import pytest
 from google.rpc import error_details_pb2, status_pb2
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.common.errors import (
@@ -100,6 +100,11 @@ def test_an_error_survives_the_way_over_the_wire(
     assert vars(received) == vars(sent)
 
 
+@example(
+    message="🦊" * 1000,
+    metadata={f"key{number}": "€" * 1000 for number in range(40)},
+    violations=[Violation(f"field[{number}]" + "ä" * 900, "ä" * 900, "REASON") for number in range(30)],
+)
 @given(
     message=st.text(max_size=3000),
     metadata=st.dictionaries(st.text(min_size=1, max_size=50), st.text(max_size=2000), max_size=40),

@@ -23,7 +23,6 @@ class RequestContextInterceptor(CallInterceptor):
         metadata = metadata_of(details)
         request_id = request_id_from(metadata)
         bind_caller(Caller(LOCAL, None, request_id))
-        structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id, trace_id=continue_trace(metadata))
 
     @override
