@@ -15,8 +15,8 @@ from deploy.local.postgres import PostgresError
 from deploy.local.runner import Runner
 from deploy.local.settings import Settings, SettingsError, load_settings
 from deploy.local.spec import TableError
-from deploy.local.state import AlreadyLockedError
-from deploy.local.status import as_table, live_state, look
+from deploy.local.state import AlreadyLockedError, live_state
+from deploy.local.status import as_table, look
 from deploy.local.stopping import OrphanError
 from deploy.local.toolchain import MissingPartError
 

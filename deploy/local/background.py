@@ -11,10 +11,9 @@ from pathlib import Path
 
 from deploy.local.handle import ProcessHandle, is_alive
 from deploy.local.logfiles import log_path, tail
-from deploy.local.runner import clear_remains
 from deploy.local.settings import Settings
-from deploy.local.state import Phase, RunState, exclusive, load_state, runner_lock
-from deploy.local.status import live_state
+from deploy.local.state import Phase, RunState, live_state, load_state
+from deploy.local.stopping import clear_remains
 
 # Longer than any process may take to stop, Azurite's two minutes included.
 DOWN_SECONDS = 300
@@ -48,8 +47,7 @@ async def down(settings: Settings) -> bool:
         return False
     handle = ProcessHandle.open(state.runner)
     if handle is None:
-        with exclusive(runner_lock(settings.home)):
-            await clear_remains(settings)
+        await clear_remains(settings.home)
         return True
     try:
         handle.send(signal.SIGTERM)

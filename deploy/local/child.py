@@ -7,7 +7,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 from deploy.local.handle import ProcessHandle, identify
@@ -134,7 +133,7 @@ class Child:
         output = open_for_append(self.log_file)
         try:
             self._popen = subprocess.Popen(
-                (*dies_with_parent(), *launch.command),
+                launch.command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -170,18 +169,3 @@ class Child:
 
     def _where(self) -> str:
         return f" on port {self.spec.port}" if self.spec.port else ""
-
-
-@cache
-def dies_with_parent() -> tuple[str, ...]:
-    """A prefix by which a process gets SIGTERM when the runner dies, even by kill -9 (PR_SET_PDEATHSIG).
-
-    setpriv replaces itself by the program, so the pid is the program's own; a preexec_fn would run Python between
-    fork and exec, which is unsafe beside threads. Where setpriv is missing the next start ends the orphans.
-    """
-    for path in ("/usr/bin/setpriv", "/bin/setpriv"):
-        if Path(path).exists():
-            works = subprocess.run([path, "--pdeathsig", "TERM", "true"], check=False, capture_output=True)
-            if works.returncode == 0:
-                return (path, "--pdeathsig", "TERM", "--")
-    return ()

@@ -20,7 +20,7 @@ async def require_free(ports: Iterable[tuple[str, int]]) -> None:
     """Raise PortTakenError naming every (part, port) that is taken, by whom, and the way out."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     taken = [(part, port) for part, port in ports if not _is_free(port)]
-    while taken and time.monotonic() < deadline:
+    while taken and not any(_listeners(port) for _, port in taken) and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
         taken = [(part, port) for part, port in taken if not _is_free(port)]
     if taken:
@@ -44,8 +44,7 @@ def _is_free(port: int) -> bool:
 
 def _holder(port: int) -> str:
     """The program behind a listening port, as far as this user may see it."""
-    inodes = {inode for table in ("tcp", "tcp6") for inode in _listening(Path("/proc/net") / table, port)}
-    links = {f"socket:[{inode}]" for inode in inodes}
+    links = {f"socket:[{inode}]" for inode in _listeners(port)}
     for process in Path("/proc").glob("[0-9]*") if links else ():
         try:
             if any(str(descriptor.readlink()) in links for descriptor in (process / "fd").iterdir()):
@@ -53,6 +52,10 @@ def _holder(port: int) -> str:
         except OSError:
             continue
     return "another program"
+
+
+def _listeners(port: int) -> set[str]:
+    return {inode for table in ("tcp", "tcp6") for inode in _listening(Path("/proc/net") / table, port)}
 
 
 def _listening(table: Path, port: int) -> list[str]:

@@ -9,24 +9,16 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from deploy.local.child import dies_with_parent
 from deploy.local.console import begin_log
 from deploy.local.first_run import announcement, first_picture
+from deploy.local.guard import Guard
 from deploy.local.handle import identify
 from deploy.local.logfiles import log_path, rotate
 from deploy.local.portcheck import require_free
 from deploy.local.processes import find_ground, process_table
 from deploy.local.settings import Settings
 from deploy.local.spec import ProcessSpec, with_dependencies
-from deploy.local.state import (
-    Phase,
-    RunState,
-    exclusive,
-    forget_state,
-    load_state,
-    runner_lock,
-    save_state,
-)
+from deploy.local.state import Phase, RunState, forget_state, save_state, sole_charge
 from deploy.local.stopping import end_orphans
 from deploy.local.supervisor import Supervisor
 
@@ -41,10 +33,21 @@ async def whole_table(settings: Settings) -> Sequence[ProcessSpec]:
 
 
 class Runner:
-    """Starts a process table for one home, keeps the state file true, stops on SIGINT, SIGTERM or SIGHUP."""
+    """Starts a process table for one home, keeps the state file true, stops on SIGINT, SIGTERM or SIGHUP.
 
-    def __init__(self, settings: Settings, table: TableBuilder = whole_table, only: Sequence[str] = ()) -> None:
+    Without ``guarded`` the processes outlive a runner that is killed, as they do when its guard is killed too.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        table: TableBuilder = whole_table,
+        only: Sequence[str] = (),
+        *,
+        guarded: bool = True,
+    ) -> None:
         self._settings, self._table, self._only = settings, table, only
+        self._guarded = guarded
         self._state: RunState | None = None
         self._supervisor: Supervisor | None = None
 
@@ -54,12 +57,15 @@ class Runner:
         Raises AlreadyLockedError, OrphanError, PortTakenError, StartFailedError, and what the table raises.
         """
         home = self._settings.home
-        with exclusive(runner_lock(home)):
+        async with sole_charge(home):
             handler = begin_log(home)
+            guard = Guard(self._settings.root, home) if self._guarded else None
             try:
-                await clear_remains(self._settings)
+                await end_orphans(home)
                 await self._run(time.monotonic())
             finally:
+                if guard is not None:
+                    await asyncio.to_thread(guard.dismiss)
                 log.removeHandler(handler)
                 handler.close()
 
@@ -74,7 +80,7 @@ class Runner:
         runner = identify(os.getpid())
         if runner is None:
             raise RuntimeError("this process cannot be found in /proc")
-        self._state = RunState(runner, Phase.STARTING, settings.port_base, parent_death_signal=bool(dies_with_parent()))
+        self._state = RunState(runner, Phase.STARTING, settings.port_base)
         self._supervisor = Supervisor(specs, settings.home, self._save)
         self._save()
 
@@ -141,11 +147,3 @@ class Runner:
         finally:
             for signum in signals:
                 loop.remove_signal_handler(signum)
-
-
-async def clear_remains(settings: Settings) -> None:
-    """End what a runner that was killed has left. Call it with the runner's lock held. Raises OrphanError."""
-    state = load_state(settings.home)
-    if state is not None:
-        await end_orphans(state)
-        forget_state(settings.home)

@@ -1,19 +1,24 @@
 """What the runner knows, on disk: written at every change, so that a successor can take over after a kill -9."""
 
+import asyncio
 import fcntl
 import json
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
-from deploy.local.handle import ProcessIdentity
+from deploy.local.handle import ProcessIdentity, is_alive
 from deploy.local.readiness import Readiness
 from deploy.local.spec import StopStep
+
+# Longer than any process may take to stop, Azurite's two minutes included.
+CLEANING_SECONDS = 300
 
 
 class ProcessState(StrEnum):
@@ -67,15 +72,11 @@ class ProcessRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """The stack of one home directory. ``announcement`` is what a person is told once it serves.
-
-    ``parent_death_signal`` says that the kernel sends the processes a SIGTERM when the runner dies.
-    """
+    """The stack of one home directory. ``announcement`` is what a person is told once it serves."""
 
     runner: ProcessIdentity
     phase: Phase
     port_base: int
-    parent_death_signal: bool
     announcement: tuple[str, ...] = ()
     processes: tuple[ProcessRecord, ...] = field(default=())
 
@@ -86,7 +87,6 @@ class RunState:
             runner=ProcessIdentity(**data["runner"]),
             phase=Phase(data["phase"]),
             port_base=int(data["port_base"]),
-            parent_death_signal=bool(data["parent_death_signal"]),
             announcement=tuple(data["announcement"]),
             processes=tuple(ProcessRecord.from_json(item) for item in data["processes"]),
         )
@@ -138,6 +138,26 @@ def exclusive(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def runner_lock(home: Path) -> Path:
-    """The lock that the one runner of this home holds."""
-    return home / "run" / "runner.lock"
+def live_state(home: Path) -> RunState | None:
+    """The state of this home's runner, if that runner still lives."""
+    state = load_state(home)
+    return state if state is not None and is_alive(state.runner) else None
+
+
+@asynccontextmanager
+async def sole_charge(home: Path) -> AsyncIterator[None]:
+    """Be the one process in charge of this home. Raises AlreadyLockedError when a living runner is.
+
+    Whoever is cleaning up after a runner that was killed is waited for.
+    """
+    deadline = time.monotonic() + CLEANING_SECONDS
+    async with AsyncExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(exclusive(home / "run" / "runner.lock"))
+                break
+            except AlreadyLockedError:
+                if live_state(home) is not None or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.05)
+        yield

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deploy.local.handle import is_alive
 from deploy.local.readiness import is_ready
-from deploy.local.state import ProcessRecord, ProcessState, RunState, load_state
+from deploy.local.state import ProcessRecord, ProcessState, load_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,6 @@ class Status:
     def healthy(self) -> bool:
         """Whether the runner lives and every process answers."""
         return self.runner_pid is not None and bool(self.lines) and all(line.healthy for line in self.lines)
-
-
-def live_state(home: Path) -> RunState | None:
-    """The state of this home's runner, if that runner still lives."""
-    state = load_state(home)
-    return state if state is not None and is_alive(state.runner) else None
 
 
 async def look(home: Path) -> Status:

@@ -6,10 +6,11 @@ import logging
 import os
 import signal
 import time
+from pathlib import Path
 
 from deploy.local.handle import ProcessHandle
 from deploy.local.spec import StopStep
-from deploy.local.state import ProcessRecord, RunState
+from deploy.local.state import AlreadyLockedError, ProcessRecord, forget_state, load_state, sole_charge
 
 log = logging.getLogger("deploy.local")
 
@@ -23,48 +24,57 @@ async def stop_process(
     steps: tuple[StopStep, ...],
     *,
     once: bool,
-    terminated: bool = False,
     hurry: asyncio.Event | None = None,
 ) -> bool:
     """Send the signals in turn until the process ends; says whether it did.
 
-    ``terminated`` says that it got a SIGTERM before: it is only waited for, since a second one would cut short the
-    work that it is finishing. ``hurry`` ends every wait but the last.
+    ``once`` marks a process that dies of a second SIGTERM. ``hurry`` ends every wait but the last.
     """
     for number, step in enumerate(steps, start=1):
         if step.signal == signal.SIGKILL:
             log.warning("%s did not stop in time and is killed", name)
             _kill_group(handle)
-        elif once:
-            if await _will_catch(handle, step.signal):
-                handle.send(step.signal)
-        elif not (terminated and step.signal == signal.SIGTERM):
+        elif not once or await _will_catch(handle, step.signal):
             handle.send(step.signal)
         if await _exited(handle, step.seconds, hurry if number < len(steps) else None):
             return True
     return handle.has_exited
 
 
-async def end_orphans(state: RunState) -> None:
-    """End exactly the processes that a former runner left, last started first. Raises OrphanError."""
+async def clear_remains(home: Path) -> None:
+    """Wait for sole charge of a home, and end what a runner that was killed has left. Raises OrphanError.
+
+    Nothing happens when another runner has taken over, which then did the same.
+    """
+    with contextlib.suppress(AlreadyLockedError):
+        async with sole_charge(home):
+            await end_orphans(home)
+
+
+async def end_orphans(home: Path) -> None:
+    """End exactly the processes of the state file, last started first. Only for who is in sole charge of the home."""
+    state = load_state(home)
+    if state is None:
+        return
     for stage in sorted({record.stage for record in state.processes}, reverse=True):
         async with asyncio.TaskGroup() as group:
             for record in state.processes:
                 if record.stage == stage:
-                    group.create_task(_end_orphan(record, terminated=state.parent_death_signal))
+                    group.create_task(_end_orphan(record))
+    forget_state(home)
 
 
 class OrphanError(RuntimeError):
     """A process of a former runner does not end."""
 
 
-async def _end_orphan(record: ProcessRecord, *, terminated: bool) -> None:
+async def _end_orphan(record: ProcessRecord) -> None:
     handle = ProcessHandle.open(record.identity) if record.identity else None
     if handle is None:
         return
     try:
         log.info("ending %s (pid %d), left by a runner that was killed", record.name, handle.identity.pid)
-        if not await stop_process(handle, record.name, record.stop, once=record.once, terminated=terminated):
+        if not await stop_process(handle, record.name, record.stop, once=record.once):
             raise OrphanError(f"{record.name} (pid {handle.identity.pid}), left by an earlier run, does not stop")
     finally:
         handle.close()

@@ -19,6 +19,7 @@ from deploy.local.state import AlreadyLockedError, exclusive
 OUTSIDE = Path("/var/lib/contentlab")
 ROLE = "contentlab"
 DATABASE = "contentlab"
+INITIALISING = "initialising-"
 INITDB_SECONDS = 300
 LOCK_SECONDS = 600
 
@@ -98,8 +99,10 @@ def ensure_initialised(cluster: Cluster) -> None:
                 f"are version {cluster.binaries.major}. Point PG_BIN at version {found}, or dump and restore."
             )
         return
-    work = cluster.base / "initialising"
-    shutil.rmtree(work, ignore_errors=True)
+    for unfinished in cluster.base.glob(f"{INITIALISING}*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    # A name of its own: an initdb whose starter was killed may still be writing to the last one.
+    work = cluster.base / f"{INITIALISING}{secrets.token_hex(4)}"
     work.mkdir(mode=0o700)
     pwfile = work / "superuser-password"
     pwfile.touch(mode=0o600)
