@@ -78,8 +78,10 @@ def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 def _clean(value: str) -> str:
-    value = _URL_PASSWORD.sub(r"\1[redacted]@", value)
-    value = _POSTGRES_ROW.sub(r"\1: [redacted]", value)
+    if "://" in value:
+        value = _URL_PASSWORD.sub(r"\1[redacted]@", value)
+    if "\n" in value:
+        value = _POSTGRES_ROW.sub(r"\1: [redacted]", value)
     if len(value) > MAX_VALUE_CHARACTERS:
         half = MAX_VALUE_CHARACTERS // 2
         value = f"{value[:half]} ... {value[-half:]}"
