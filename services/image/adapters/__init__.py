@@ -1,0 +1,1 @@
+"""What the service talks to: its schema in Postgres, and the gallery."""

@@ -1,0 +1,160 @@
+"""The gallery as this service uses it: pictures go up, their facts come back."""
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+import grpc
+import grpc.aio
+
+from contentlab.gallery.v1 import gallery_service_pb2 as pb
+from contentlab.gallery.v1 import gallery_service_pb2_grpc as rpc
+from services.common.caller import acting_for
+from services.common.errors import InvalidArgument, NotFound, ServiceError
+from services.common.status import from_rpc_error
+from services.image.domain.generations import Facts
+from services.image.domain.requests import Placement
+from services.models.money import Cost, CostSource
+from services.models.usage import Usage
+
+CHUNK_BYTES = 512 * 1024
+CHECK_SECONDS = 5.0
+
+# The bytes themselves are refused: no later attempt can end otherwise.
+UNSTORABLE = frozenset({"UNSUPPORTED_MEDIA", "IMAGE_TOO_LARGE", "UPLOAD_TOO_LARGE", "ASSET_EXISTS"})
+# The folder is refused; the same picture is taken without it.
+MISPLACED = frozenset({"FOLDER_NOT_FOUND", "INVALID_FOLDER_PATH"})
+_PLACEMENT_FIELDS = ("metadata.folder", "metadata.tags", "metadata.display_name")
+
+_SOURCES: Mapping[CostSource, pb.Cost.Source.ValueType] = {
+    CostSource.COMPUTED: pb.Cost.COMPUTED,
+    CostSource.PROVIDER_REPORTED: pb.Cost.PROVIDER_REPORTED,
+    CostSource.ESTIMATED: pb.Cost.ESTIMATED,
+    CostSource.UNPRICED: pb.Cost.UNPRICED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A picture with all that the gallery is to know of it."""
+
+    asset_id: str
+    content: bytes
+    sha256: str
+    owner: str
+    origin: str
+    prompt: str
+    model: str
+    parameters: Mapping[str, str]
+    placement: Placement
+    usage: Usage | None
+    cost: Cost | None
+
+
+class Refused(Exception):
+    """The gallery will never take this upload as it is. `misplaced`: it would without its placement."""
+
+    def __init__(self, reason: str, *, misplaced: bool) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.misplaced = misplaced
+
+
+class Gallery:
+    """A client of the gallery with this service's credentials, acting for the owner of what it stores."""
+
+    def __init__(self, channel: grpc.aio.Channel, *, upload_seconds: float) -> None:
+        self._stub = rpc.GalleryServiceStub(channel)
+        self._upload_seconds = upload_seconds
+
+    async def store(self, upload: Upload) -> Facts:
+        """Stores a picture, or finds that it is stored; the gallery has it durably when this returns.
+
+        Raises:
+            Refused: for good.
+            ServiceError: for now; the same upload may be sent again at any time.
+        """
+        with acting_for(upload.owner):
+            try:
+                asset = await self._stub.UploadAsset(_messages(upload), timeout=self._upload_seconds)
+            except grpc.aio.AioRpcError as error:
+                raise _translated(from_rpc_error(error)) from None
+        return Facts(
+            mime_type=asset.mime_type,
+            width_px=asset.width_px if asset.HasField("width_px") else None,
+            height_px=asset.height_px if asset.HasField("height_px") else None,
+            has_transparency=asset.has_transparency if asset.HasField("has_transparency") else None,
+        )
+
+    async def check_folder(self, owner: str, folder: str) -> None:
+        """Asks whether pictures can be put there. When the gallery cannot say, they are put elsewhere if need be.
+
+        Raises:
+            InvalidArgument: INVALID_FIELD on `folder`: it is no path, or a name of no folder.
+        """
+        with acting_for(owner):
+            try:
+                await self._stub.ListAssets(pb.ListAssetsRequest(folder=folder, page_size=1), timeout=CHECK_SECONDS)
+            except grpc.aio.AioRpcError as rpc_error:
+                error = from_rpc_error(rpc_error)
+                by_name = folder.startswith("folders/") and folder.count("/") == 1
+                if isinstance(error, InvalidArgument) or (isinstance(error, NotFound) and by_name):
+                    raise InvalidArgument.field("folder", error.message.removeprefix("folder: ")) from None
+
+
+def _translated(error: ServiceError) -> Exception:
+    """Refused for what no repetition changes; everything else passes, a gallery that is set up wrongly too."""
+    if error.reason in UNSTORABLE:
+        return Refused(error.reason, misplaced=False)
+    if error.reason in MISPLACED or any(v.field.startswith(_PLACEMENT_FIELDS) for v in error.violations):
+        return Refused(error.reason, misplaced=True)
+    return error
+
+
+async def _messages(upload: Upload) -> AsyncIterator[pb.UploadAssetRequest]:
+    yield pb.UploadAssetRequest(metadata=_metadata(upload))
+    view = memoryview(upload.content)
+    for start in range(0, len(view), CHUNK_BYTES):
+        yield pb.UploadAssetRequest(chunk=bytes(view[start : start + CHUNK_BYTES]))
+
+
+def _metadata(upload: Upload) -> pb.UploadMetadata:
+    return pb.UploadMetadata(
+        size_bytes=len(upload.content),
+        sha256=upload.sha256,
+        display_name=upload.placement.display_name,
+        folder=upload.placement.folder,
+        tags=upload.placement.tags,
+        asset_id=upload.asset_id,
+        provenance=pb.Provenance(
+            owner=upload.owner,
+            prompt=upload.prompt,
+            model=upload.model,
+            parameters=upload.parameters,
+            origin=upload.origin,
+            usage=_usage(upload.usage),
+            cost=_cost(upload.cost),
+        ),
+    )
+
+
+def _usage(usage: Usage | None) -> pb.Usage | None:
+    if usage is None:
+        return None
+    return pb.Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        input_text_tokens=usage.input_text_tokens,
+        input_image_tokens=usage.input_image_tokens,
+        output_text_tokens=usage.output_text_tokens,
+        output_image_tokens=usage.output_image_tokens,
+    )
+
+
+def _cost(cost: Cost | None) -> pb.Cost | None:
+    return None if cost is None else pb.Cost(source=_SOURCES[cost.source], amount_micro_usd=cost.micro_usd)
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 of the bytes, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()

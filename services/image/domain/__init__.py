@@ -1,0 +1,1 @@
+"""What a generation is and the rules about it: plain data, no transport, no vendor."""

@@ -1,0 +1,195 @@
+"""What a call of `GenerateImages` gets: a new generation, the one its request id stands for, or a refusal."""
+
+import asyncio
+import itertools
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.common.caller import current_caller
+from services.common.database import is_unavailable
+from services.common.errors import Billed, DeadlineExceeded, Unavailable
+from services.common.names import new_id
+from services.image.adapters import generations as rows
+from services.image.adapters.gallery import Gallery
+from services.image.adapters.generations import Generations
+from services.image.domain.generations import GENERATIONS, Generation, GenerationState, NewGeneration
+from services.image.domain.requests import GENERATE, GenerateRequest
+from services.image.making import Maker
+from services.image.running import Running
+from services.models.image_requests import CheckedImageRequest, check_image_request
+from services.models.paid_calls import Intent, Opened, PaidCall, PaidCalls
+from services.models.registry import Registry
+
+# How long one who attached to another process's generation waits for its first delivery to end.
+STORING_SECONDS = 10.0
+_POLL_PAUSES = (0.05, 0.1, 0.2, 0.5)
+_LONGEST_POLL_PAUSE = 1.0
+_UNDER_WAY = (GenerationState.PENDING, GenerationState.RUNNING)
+_WITHOUT_RESULT = (GenerationState.FAILED, GenerationState.OUTCOME_UNKNOWN)
+
+
+def today_utc() -> date:
+    """The day by which models are retired and prices hold."""
+    return datetime.now(UTC).date()
+
+
+class Generating:
+    """The use case of `GenerateImages`, for the present caller."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        paid_calls: PaidCalls,
+        maker: Maker,
+        gallery: Gallery,
+        generations: Generations,
+        running: Running,
+        *,
+        today: Callable[[], date] = today_utc,
+    ) -> None:
+        self._registry = registry
+        self._paid_calls = paid_calls
+        self._maker = maker
+        self._gallery = gallery
+        self._generations = generations
+        self._running = running
+        self._today = today
+
+    async def check(self, request: GenerateRequest) -> CheckedImageRequest:
+        """What would be asked of which model; nothing is paid or written down.
+
+        Raises:
+            ServiceError: as `generate`, before it pays.
+        """
+        checked = check_image_request(request.image, self._registry, today=self._today())
+        if request.placement.folder:
+            await self._gallery.check_folder(current_caller().principal, request.placement.folder)
+        return checked
+
+    async def generate(self, request: GenerateRequest, *, patience: float) -> Generation:
+        """The generation of the request, after at most `patience` seconds.
+
+        Raises:
+            ServiceError: a refusal, how the paid call failed, or STILL_RUNNING.
+        """
+        request_id = request.request_id or str(uuid.uuid4())
+        try:
+            call = await self._known(request) or await self._begin(request, request_id)
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            raise Unavailable(
+                "UNAVAILABLE",
+                "The database is not reachable for the moment; nothing was paid.",
+                retry_safe=True,
+                retry_after=1.0,
+            ) from error
+        try:
+            return await self._outcome(call, patience, attachable=bool(request.request_id))
+        except Exception as error:
+            if not is_unavailable(error):
+                raise
+            raise _still_running(call, attachable=bool(request.request_id)) from error
+
+    async def _known(self, request: GenerateRequest) -> PaidCall | None:
+        if not request.request_id:
+            return None
+        principal = current_caller().principal
+        return await self._paid_calls.find(principal, GENERATE, request.request_id, request.fingerprint())
+
+    async def _begin(self, request: GenerateRequest, request_id: str) -> PaidCall:
+        """Writes the intent down and starts the work, unless somebody else just did."""
+        checked = await self.check(request)
+        self._running.refuse_if_full()
+        new = _new_generation(request, request_id, checked)
+        opened = await self._open(request, new, checked)
+        if opened.is_ours:
+            # One that is tried again keeps its name.
+            named = replace(new, id=_id_of(opened.call))
+            self._running.start(opened.call.id, self._maker.make(opened, checked, named, self._today()))
+        return opened.call
+
+    async def _open(self, request: GenerateRequest, new: NewGeneration, checked: CheckedImageRequest) -> Opened:
+        intent = Intent(
+            principal=new.owner,
+            method=GENERATE,
+            request_id=new.request_id,
+            fingerprint=request.fingerprint(),
+            operation=new.operation,
+            model=checked.model_id,
+            endpoint=checked.model.endpoint,
+            subject=GENERATIONS.format(new.id),
+        )
+
+        async def create(connection: AsyncConnection, call: PaidCall) -> None:
+            await rows.create(connection, replace(new, id=_id_of(call)))
+
+        return await self._paid_calls.open(intent, create)
+
+    async def _outcome(self, call: PaidCall, patience: float, *, attachable: bool) -> Generation:
+        until = time.monotonic() + patience
+        task = self._running.find(call.id)
+        if task is not None:
+            await asyncio.wait({task}, timeout=patience)
+            if not task.done():
+                raise _still_running(call, attachable=attachable)
+            if not task.cancelled():
+                return _result(task.result())
+        found = None if await self._outlasts(call, until) else await self._generations.get(_id_of(call))
+        if found is None:
+            raise _still_running(call, attachable=attachable)
+        return _result(found)
+
+    async def _outlasts(self, call: PaidCall, until: float) -> bool:
+        """Watches a generation that another process is at work on: whether it is still at it when time is over."""
+        storing_until = time.monotonic() + STORING_SECONDS
+        for pause in itertools.chain(_POLL_PAUSES, itertools.repeat(_LONGEST_POLL_PAUSE)):
+            state = await self._generations.state(_id_of(call))
+            storing = state is GenerationState.STORING and time.monotonic() < storing_until
+            if state not in _UNDER_WAY and not storing:
+                return False
+            left = until - time.monotonic()
+            if left <= 0:
+                return state in _UNDER_WAY
+            await asyncio.sleep(min(pause, left))
+        return True
+
+
+def _id_of(call: PaidCall) -> str:
+    return GENERATIONS.parse(call.subject)
+
+
+def _new_generation(request: GenerateRequest, request_id: str, checked: CheckedImageRequest) -> NewGeneration:
+    return NewGeneration(
+        id=new_id(),
+        owner=current_caller().principal,
+        request_id=request_id,
+        operation="generate",
+        prompt=request.image.prompt,
+        model=checked.model_id,
+        parameters={name: str(value) for name, value in checked.parameters.items()},
+        placement=request.placement,
+    )
+
+
+def _result(generation: Generation) -> Generation:
+    """The generation, if there is anything to show for it; else its error, whoever asks and whenever."""
+    if generation.state in _WITHOUT_RESULT and generation.error is not None:
+        raise generation.error
+    return generation
+
+
+def _still_running(call: PaidCall, *, attachable: bool) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        "STILL_RUNNING",
+        "The generation is still running; it goes on, and its result is kept.",
+        billed=Billed.UNKNOWN,
+        # Without a request id of the caller's the same call would be a second intent.
+        retry_safe=attachable,
+        metadata={"imageGeneration": call.subject},
+    )

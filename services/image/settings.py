@@ -1,0 +1,28 @@
+"""What the image service reads from its environment."""
+
+from pydantic import Field
+
+from services.common.settings import Address, DatabaseSettings, ServiceSettings
+from services.models.selection import ModelSettings
+
+
+class ImageSettings(ServiceSettings, DatabaseSettings, ModelSettings):
+    """Settings of one process of the image service."""
+
+    listen: Address = Field("127.0.0.1:50051", description="host:port of the gRPC server")
+    gallery_target: Address = Field("127.0.0.1:50053", description="host:port of the gallery's gRPC server")
+    lease_seconds: float = Field(
+        30.0, ge=0.5, le=600, description="seconds (0.5 to 600) after which a silent process's calls are taken for dead"
+    )
+    provider_seconds: float = Field(
+        600.0, gt=0, le=3600, description="seconds that one call of a model may take (at most 3600)"
+    )
+    provider_calls: int = Field(64, ge=1, le=1000, description="calls of one endpoint at a time (1 to 1000)")
+    provider_max_bytes: int = Field(
+        512 * 1024 * 1024, ge=1024, description="largest answer of a provider in bytes; it is held in memory"
+    )
+    max_generations: int = Field(256, ge=1, le=10_000, description="generations under way in one process")
+    answer_seconds: float = Field(
+        880.0, gt=0, le=3600, description="seconds that a call without a deadline waits for its generation"
+    )
+    upload_seconds: float = Field(30.0, gt=0, le=600, description="seconds that one upload to the gallery may take")

@@ -1,0 +1,127 @@
+"""Clients of the endpoints: one a process and endpoint, closed at the end, with places for so many calls at a time."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx2
+from openai import AsyncOpenAI, Omit
+
+from services.models.registry import Registry
+from services.models.rows import Endpoint
+
+CONNECT_SECONDS = 10.0
+# A kept connection that the server closes while a request is being written cannot be told from one that broke during
+# the work. Servers close after 2 s or more of idleness: one that has idled a second is not used again.
+KEEPALIVE_SECONDS = 1.0
+# Paid calls are silent for minutes; NATs and load balancers forget silent connections after about four.
+_SOCKET_OPTIONS: tuple[tuple[int, int, int], ...] = tuple(
+    (level, getattr(socket, name), value)
+    for level, name, value in (
+        (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+        (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 60),
+        (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 30),
+        (socket.IPPROTO_TCP, "TCP_KEEPCNT", 5),
+        (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
+    )
+    if hasattr(socket, name)
+)
+_NO_KEY = "unused"
+
+TokenProvider = Callable[[], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A client of one endpoint. `headers` belong to every request; `secret` must appear in no message."""
+
+    openai: AsyncOpenAI
+    headers: dict[str, str | Omit]
+    secret: str
+
+
+class EndpointClients:
+    """The clients of a registry's endpoints, made when first used.
+
+    `seconds` is the time that one call may take in all, `places` how many calls an endpoint gets at a time.
+    """
+
+    def __init__(self, registry: Registry, *, seconds: float, places: int) -> None:
+        self._registry = registry
+        self._seconds = seconds
+        self._limit = places
+        self._clients: dict[str, Client] = {}
+        self._places: dict[str, asyncio.Semaphore] = {}
+        self._closing: list[Callable[[], Awaitable[Any]]] = []
+
+    @asynccontextmanager
+    async def place(self, name: str) -> AsyncIterator[None]:
+        """Waits for a place at the endpoint. Nothing may be marked as being called before it is held."""
+        async with self._places.setdefault(name, asyncio.Semaphore(self._limit)):
+            yield
+
+    def client(self, name: str) -> Client:
+        """The client of the endpoint."""
+        if name not in self._clients:
+            self._clients[name] = self._make(self._registry.endpoints[name])
+        return self._clients[name]
+
+    async def aclose(self) -> None:
+        """Closes every client; the object is of no use afterwards."""
+        closing, self._closing = self._closing, []
+        self._clients.clear()
+        for close in closing:
+            await close()
+
+    def _make(self, endpoint: Endpoint) -> Client:
+        secret = endpoint.key.get_secret_value() if endpoint.auth == "key" and endpoint.key else ""
+        api_key: str | TokenProvider = self._token_provider(endpoint) if endpoint.auth == "entra" else secret or _NO_KEY
+        client = AsyncOpenAI(
+            base_url=endpoint.base_url,
+            api_key=api_key,
+            # Empty and not None: the SDK would take them from the process's environment, whatever the endpoint is.
+            organization=endpoint.organization,
+            project="",
+            webhook_secret="",
+            # A retry by the SDK would be a second call that nobody counted.
+            max_retries=0,
+            timeout=self._timeout(),
+            http_client=self._http_client(endpoint.base_url),
+        )
+        self._closing.append(client.close)
+        headers: dict[str, str | Omit] = {"OpenAI-Project": Omit()}
+        if not endpoint.organization:
+            headers["OpenAI-Organization"] = Omit()
+        if endpoint.auth == "none":
+            headers["Authorization"] = Omit()
+        return Client(client, headers, secret)
+
+    def _timeout(self) -> httpx2.Timeout:
+        return httpx2.Timeout(self._seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
+
+    def _http_client(self, base_url: str) -> httpx2.AsyncClient:
+        parts = urlsplit(base_url)
+        proxy = None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+        transport = httpx2.AsyncHTTPTransport(
+            verify=ssl.create_default_context() if parts.scheme == "https" else False,
+            limits=httpx2.Limits(
+                max_connections=self._limit, max_keepalive_connections=self._limit, keepalive_expiry=KEEPALIVE_SECONDS
+            ),
+            proxy=proxy,
+            socket_options=_SOCKET_OPTIONS,
+        )
+        # A redirect of a paid call is nothing to follow: it would be sent a second time, and to somebody else.
+        return httpx2.AsyncClient(transport=transport, timeout=self._timeout(), follow_redirects=False, trust_env=False)
+
+    def _token_provider(self, endpoint: Endpoint) -> TokenProvider:
+        from azure.identity.aio import DefaultAzureCredential, get_bearer_token_provider
+
+        credential = DefaultAzureCredential()
+        self._closing.append(credential.close)
+        return get_bearer_token_provider(credential, endpoint.entra_scope)

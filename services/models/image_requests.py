@@ -1,0 +1,210 @@
+"""An image request, the one check of it against the registry before any money is spent, and what is sent of it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from services.common.errors import FailedPrecondition, InvalidArgument, Violation
+from services.models.registry import Registry, lifecycle
+from services.models.rows import ANY, ImageModel, Operation, SizeRule
+
+# Formats with an alpha channel, formats whose compression can be set: properties of the formats, not of a model.
+WITH_ALPHA = ("png", "webp", "gif", "svg")
+LOSSY = ("jpeg", "webp")
+TRANSPARENT_FORMATS = ("png", "webp")
+SVG_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """What is asked of an image model, in the contract's names. Empty or None: not given."""
+
+    prompt: str
+    model: str = ""
+    n: int = 1
+    size: str = ""
+    quality: str = ""
+    background: str = ""
+    output_format: str = ""
+    output_compression: int | None = None
+    moderation: str = ""
+    complexity: str = ""
+    frame_count: int | None = None
+    frame_duration_ms: int | None = None
+    svg_model: str = ""
+    svg_reasoning_effort: str = ""
+    safety_identifier: str = ""
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedImageRequest:
+    """A request that its model takes. `parameters` is what the model is given, the operator's defaults included."""
+
+    request: ImageRequest
+    model_id: str
+    model: ImageModel
+    parameters: Mapping[str, str | int]
+
+
+def check_image_request(
+    request: ImageRequest, registry: Registry, *, today: date, operation: Operation = "generate"
+) -> CheckedImageRequest:
+    """The request with its model.
+
+    Raises:
+        InvalidArgument: MODEL_UNKNOWN, or UNSUPPORTED_PARAMETER with a violation for each field.
+        FailedPrecondition: MODEL_RETIRED, naming the replacement; MODEL_NOT_CONFIGURED.
+    """
+    model_id, model = _usable_model(registry, request.model or registry.default(ImageModel), today)
+    if operation not in model.operations:
+        raise _unsupported(model_id, [Violation("model", f"{model_id} does not {operation} images")])
+    parameters = {**_missing_defaults(request, model), **_given(request)}
+    violations = list(_violations(request, parameters, model_id, model))
+    if violations:
+        raise _unsupported(model_id, violations)
+    return CheckedImageRequest(request, model_id, model, parameters)
+
+
+def refused_defaults(model_id: str, model: ImageModel) -> list[Violation]:
+    """What is wrong with the operator's defaults: the violations of a request that gives nothing."""
+    bare = ImageRequest("x")
+    return list(_violations(bare, _missing_defaults(bare, model), model_id, model))
+
+
+def wire_body(checked: CheckedImageRequest, *, send_model: bool, response_format: str | None) -> dict[str, Any]:
+    """The JSON object of `POST /images/generations`."""
+    body: dict[str, Any] = {"prompt": checked.request.prompt, **checked.parameters}
+    svg_model, effort = body.pop("svg_model", None), body.pop("svg_reasoning_effort", None)
+    if svg_model:
+        body["svg"] = {"model": svg_model} | ({"reasoning": {"effort": effort}} if effort else {})
+    if send_model:
+        body["model"] = checked.model.wire_id
+    if response_format:
+        body["response_format"] = response_format
+    return body
+
+
+def _usable_model(registry: Registry, name: str, today: date) -> tuple[str, ImageModel]:
+    if not name:
+        raise FailedPrecondition("MODEL_NOT_CONFIGURED", "No image model is configured.")
+    found = registry.find(ImageModel, name)
+    if found is None:
+        raise InvalidArgument(
+            "MODEL_UNKNOWN",
+            f"There is no image model {name!r} here; ListImageModels names those there are.",
+            metadata={"model": name},
+            violations=[Violation("model", "is not an image model of this service", "MODEL_UNKNOWN")],
+        )
+    model_id, model = found
+    if lifecycle(model, today) == "retired":
+        raise _retired(model_id, model)
+    if not registry.endpoints[model.endpoint].configured:
+        raise FailedPrecondition(
+            "MODEL_NOT_CONFIGURED",
+            f"The endpoint of {model_id} has no credentials; its operator must set them.",
+            metadata={"model": model_id},
+        )
+    return found
+
+
+def _retired(model_id: str, model: ImageModel) -> FailedPrecondition:
+    hint = f" Use {model.replacement} instead." if model.replacement else ""
+    return FailedPrecondition(
+        "MODEL_RETIRED",
+        f"{model_id} was shut down on {model.shutdown_date}.{hint}",
+        metadata={"model": model_id, "shutdownDate": str(model.shutdown_date), "replacement": model.replacement},
+    )
+
+
+def _unsupported(model_id: str, violations: list[Violation]) -> InvalidArgument:
+    first = violations[0]
+    return InvalidArgument(
+        "UNSUPPORTED_PARAMETER",
+        f"{first.field}: {first.description}",
+        metadata={"model": model_id, "field": first.field},
+        violations=violations,
+    )
+
+
+def _given(request: ImageRequest) -> dict[str, str | int]:
+    """The parameters that the request gives; `n` always, so that nobody has to know a model's default."""
+    names = (name for name in ImageRequest.__dataclass_fields__ if name not in ("prompt", "model"))
+    values = {name: getattr(request, name) for name in names}
+    return {name: value for name, value in values.items() if value not in (None, "")}
+
+
+def _missing_defaults(request: ImageRequest, model: ImageModel) -> dict[str, str | int]:
+    return {name: value for name, value in model.defaults.items() if not getattr(request, name)}
+
+
+def _violations(
+    request: ImageRequest, parameters: Mapping[str, str | int], model_id: str, model: ImageModel
+) -> Iterator[Violation]:
+    if len(request.prompt) > model.max_prompt_chars:
+        yield Violation("prompt", f"{model_id} takes at most {model.max_prompt_chars} characters")
+    if request.n > model.max_images:
+        yield Violation("n", f"{model_id} makes at most {model.max_images} images a call")
+    if "size" in parameters:
+        yield from _size_violations(str(parameters["size"]), model_id, model.size_rule)
+    choices = {"quality": model.qualities, "background": model.backgrounds, "output_format": model.formats}
+    for name, taken in choices.items():
+        if name in parameters and parameters[name] not in taken:
+            yield _not_among(name, model_id, taken)
+    for name in ("output_compression", "moderation", "complexity", "safety_identifier", "seed"):
+        if name in parameters:
+            yield from _parameter_violations(name, parameters[name], model_id, model)
+    yield from _format_violations(request, parameters, model)
+
+
+def _size_violations(size: str, model_id: str, rule: SizeRule) -> Iterator[Violation]:
+    if size in rule.fixed:
+        return
+    if not rule.free or size == "auto":
+        yield _not_among("size", model_id, rule.fixed)
+        return
+    width, height = (int(edge) for edge in size.split("x"))
+    if width % rule.grid_px or height % rule.grid_px:
+        yield Violation("size", f"width and height must be multiples of {rule.grid_px}")
+    elif max(width, height) > rule.max_edge_px:
+        yield Violation("size", f"no edge may be longer than {rule.max_edge_px} px")
+    elif max(width, height) > rule.max_aspect_ratio * min(width, height):
+        yield Violation("size", f"the longer edge may be at most {rule.max_aspect_ratio} times the shorter one")
+    elif not rule.min_pixels <= width * height <= rule.max_pixels:
+        yield Violation("size", f"width times height must be {rule.min_pixels} to {rule.max_pixels} px")
+
+
+def _parameter_violations(name: str, value: str | int, model_id: str, model: ImageModel) -> Iterator[Violation]:
+    taken = model.parameters.get(name, ())
+    if taken != ANY and value not in taken:
+        yield _not_among(name, model_id, taken)
+
+
+def _format_violations(
+    request: ImageRequest, parameters: Mapping[str, str | int], model: ImageModel
+) -> Iterator[Violation]:
+    """Rules between fields, which hold for every model of the protocol."""
+    output_format = str(parameters.get("output_format", "png"))
+    if parameters.get("background") == "transparent" and output_format not in TRANSPARENT_FORMATS:
+        yield Violation("background", f"transparent needs output_format png or webp, not {output_format}")
+    if request.output_compression is not None and output_format not in LOSSY:
+        yield Violation("output_compression", f"is for jpeg and webp, not for {output_format}")
+    for name in ("frame_count", "frame_duration_ms"):
+        if name in parameters and output_format != "gif":
+            yield Violation(name, f"is for gif, not for {output_format}")
+    for name in ("svg_model", "svg_reasoning_effort"):
+        if name in parameters and output_format != "svg":
+            yield Violation(name, f"is for svg, not for {output_format}")
+    if request.svg_reasoning_effort and request.svg_reasoning_effort not in SVG_EFFORTS:
+        yield Violation("svg_reasoning_effort", f"must be one of {', '.join(SVG_EFFORTS)}")
+    if request.svg_reasoning_effort and not request.svg_model:
+        yield Violation("svg_reasoning_effort", "needs svg_model")
+    if output_format == "svg" and request.n != 1:
+        yield Violation("n", "must be 1 for svg")
+
+
+def _not_among(name: str, model_id: str, taken: tuple[str, ...]) -> Violation:
+    if not taken:
+        return Violation(name, f"{model_id} does not take it")
+    return Violation(name, f"{model_id} takes {', '.join(taken)}")

@@ -1,0 +1,166 @@
+"""The image adapter: one request of a registry's model over the OpenAI protocol, sent once, answered with raw bytes."""
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import httpx2
+import openai
+import structlog
+
+from services.common.errors import Billed
+from services.models.endpoints import Client, EndpointClients
+from services.models.failures import CallFailed, bad_response, classify, content_rejected, is_content_rejection
+from services.models.image_requests import CheckedImageRequest, wire_body
+from services.models.money import UNPRICED, Cost, TokenPrice, cost_of
+from services.models.registry import Registry
+from services.models.rows import Dialect, TextModel
+from services.models.usage import Usage, image_usage
+
+# Decoding below this is faster than handing it to a thread.
+INLINE_BYTES = 64 * 1024
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image of an answer: its bytes as the provider sent them, or, in our words, what is wrong with it."""
+
+    content: bytes | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAnswer:
+    """What the provider answered, in its order. `raw_usage` is its own words."""
+
+    images: tuple[Image, ...]
+    usage: Usage | None
+    raw_usage: Mapping[str, Any] | None
+    cost: Cost
+    price: TokenPrice | None
+    provider_request_id: str
+
+
+class ImageAdapter:
+    """Calls image models. It never repeats a call: who may, and how often, the caller decides."""
+
+    def __init__(self, registry: Registry, clients: EndpointClients, *, seconds: float, max_answer_bytes: int) -> None:
+        self._registry = registry
+        self._clients = clients
+        self._seconds = seconds
+        self._max_answer_bytes = max_answer_bytes
+
+    async def generate(self, checked: CheckedImageRequest, *, idempotency_key: str, today: date) -> ImageAnswer:
+        """Makes images from a prompt.
+
+        Raises:
+            CallFailed: typed, with `billed`.
+        """
+        dialect = self._registry.dialect(checked.model)
+        client = self._clients.client(checked.model.endpoint)
+        body = wire_body(checked, send_model=dialect.send_model, response_format=dialect.response_format)
+        try:
+            async with asyncio.timeout(self._seconds):
+                answer, request_id = await self._post(client, body, idempotency_key)
+        except (openai.APIError, httpx2.HTTPError, TimeoutError) as error:
+            failed = classify(error, dialect, secret=client.secret)
+            _log.warning(
+                "provider_call_failed",
+                endpoint=checked.model.endpoint,
+                reason=failed.error.reason,
+                billed=failed.error.billed,
+                error=type(error).__name__,
+                status=getattr(error, "status_code", None),
+                provider_request_id=failed.provider_request_id,
+            )
+            raise failed from None
+        if len(answer) <= INLINE_BYTES:
+            return self._read(answer, request_id, checked, dialect, today)
+        return await asyncio.to_thread(self._read, answer, request_id, checked, dialect, today)
+
+    async def _post(self, client: Client, body: Mapping[str, Any], key: str) -> tuple[bytes, str]:
+        """The answer's bytes, bounded, and the provider's id of the request."""
+        rest = {name: value for name, value in body.items() if name != "prompt"}
+        call = client.openai.images.with_streaming_response.generate(
+            prompt=body["prompt"], extra_body=rest, extra_headers={**client.headers, "Idempotency-Key": key}
+        )
+        async with call as response:
+            request_id = response.headers.get("x-request-id", "")
+            answer = bytearray()
+            async for chunk in response.iter_bytes():
+                answer += chunk
+                if len(answer) > self._max_answer_bytes:
+                    raise CallFailed(bad_response("it is too large", billed=Billed.UNKNOWN), request_id)
+            return bytes(answer), request_id
+
+    def _read(
+        self, answer: bytes, request_id: str, checked: CheckedImageRequest, dialect: Dialect, today: date
+    ) -> ImageAnswer:
+        data = _json_object(answer, request_id)
+        price = self._registry.price(checked.model, today)
+        usage = image_usage(data.get("usage"), dialect.usage)
+        cost = _with_author(cost_of(usage, price), self._author_cost(data.get("svg_usage"), today))
+        images = _images(data.get("data"))
+        if all(image.content is None for image in images):
+            problem = images[0].problem if images else "it has no images"
+            billed = Billed.YES if usage else Billed.UNKNOWN
+            raise CallFailed(bad_response(problem, billed=billed), request_id, usage=usage, cost=cost)
+        raw: dict[str, Any] = {name: data[name] for name in ("usage", "svg_usage") if name in data}
+        return ImageAnswer(images, usage, raw, cost, price, request_id)
+
+    def _author_cost(self, svg_usage: object, today: date) -> Cost | None:
+        """What the language model that wrote an SVG costs, which is billed beside the image; None: there was none."""
+        if not isinstance(svg_usage, Mapping):
+            return None
+        found = self._registry.find(TextModel, str(svg_usage.get("model", "")))
+        tokens = [svg_usage.get(name) for name in ("input_tokens", "output_tokens")]
+        if found is None or not all(isinstance(count, int) for count in tokens):
+            return UNPRICED
+        usage = Usage(input_text_tokens=int(tokens[0] or 0), output_text_tokens=int(tokens[1] or 0))
+        return cost_of(usage, self._registry.price(found[1], today))
+
+
+def _with_author(image: Cost, author: Cost | None) -> Cost:
+    if author is None:
+        return image
+    if image.micro_usd is None or author.micro_usd is None:
+        return UNPRICED
+    return Cost(image.source, image.micro_usd + author.micro_usd)
+
+
+def _json_object(answer: bytes, request_id: str) -> dict[str, Any]:
+    """The answer as an object; an `error` in a 200 is an error all the same."""
+    try:
+        data = json.loads(answer)
+    except (ValueError, RecursionError):
+        raise CallFailed(bad_response("it is not JSON", billed=Billed.UNKNOWN), request_id) from None
+    if not isinstance(data, dict):
+        raise CallFailed(bad_response("it is not an object", billed=Billed.UNKNOWN), request_id)
+    error = data.get("error")
+    if isinstance(error, Mapping) and is_content_rejection(error):
+        raise CallFailed(content_rejected(error), request_id)
+    if error and not data.get("data"):
+        raise CallFailed(bad_response("it is an error in the guise of success", billed=Billed.UNKNOWN), request_id)
+    return data
+
+
+def _images(items: object) -> tuple[Image, ...]:
+    return tuple(_image(item) for item in items) if isinstance(items, list) else ()
+
+
+def _image(item: object) -> Image:
+    encoded = item.get("b64_json") if isinstance(item, Mapping) else None
+    if not isinstance(encoded, str) or not encoded:
+        # An address is not followed: it could lead anywhere, and what it leads to may be gone tomorrow.
+        return Image(None, "an image has no b64_json")
+    try:
+        return Image(base64.b64decode(encoded, validate=True))
+    except (binascii.Error, ValueError):
+        return Image(None, "an image is not base64")

@@ -1,0 +1,47 @@
+"""The paid-call protocol: every call that costs money is written down before, sent once, and settled after.
+
+    PLANNED --> CALLING --> SUCCEEDED
+       |           |------> FAILED            billed: yes or no, known
+       |           `------> OUTCOME_UNKNOWN   billed: unknown; only a person, or the result itself, settles it
+       `-----------------> FAILED             billed: no
+
+1. `open` writes the intent. The same request id and body find it again; another body is refused.
+2. `run` commits CALLING, makes the call once, and commits what came of it, in one transaction with what the caller
+   keeps of the result and with an event for whoever adds up usage.
+3. The row is leased to the process at work. What a crash leaves is settled by `sweep`: PLANNED was never sent, CALLING
+   may have been billed and is never sent again.
+
+Tables live in the caller's schema: `paid_call_tables` adds them to its MetaData, `migrations` creates them.
+"""
+
+from services.models.paid_calls.leases import Lease
+from services.models.paid_calls.metrics import PaidCallMetrics
+from services.models.paid_calls.protocol import PaidCalls, Performed
+from services.models.paid_calls.records import (
+    Billing,
+    Intent,
+    InTransaction,
+    Opened,
+    PaidCall,
+    State,
+    Subjects,
+    fingerprint,
+)
+from services.models.paid_calls.tables import PaidCallTables, paid_call_tables
+
+__all__ = [
+    "Billing",
+    "InTransaction",
+    "Intent",
+    "Lease",
+    "Opened",
+    "PaidCall",
+    "PaidCallMetrics",
+    "PaidCallTables",
+    "PaidCalls",
+    "Performed",
+    "State",
+    "Subjects",
+    "fingerprint",
+    "paid_call_tables",
+]

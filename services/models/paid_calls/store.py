@@ -1,0 +1,196 @@
+"""The protocol's statements. Each changes a row only from the states, and under the fence, that it may."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, bindparam, insert, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import Interval
+
+from services.models.paid_calls.records import RUNNING, Intent, PaidCall, State
+from services.models.paid_calls.tables import NOW, PaidCallTables
+
+# An event carries these columns of its call.
+_EVENT = (
+    "principal",
+    "operation",
+    "model",
+    "endpoint",
+    "subject",
+    "state",
+    "billed",
+    "usage",
+    "cost_source",
+    "cost_micro_usd",
+    "price_date",
+)
+
+
+class PaidCallStore:
+    """Reads and writes rows on a connection of the caller's, in its transaction."""
+
+    def __init__(self, tables: PaidCallTables, *, lease_seconds: float) -> None:
+        self._calls = tables.paid_call
+        self._outbox = tables.usage_outbox
+        self._lease = NOW + bindparam("lease", timedelta(seconds=lease_seconds), Interval())
+
+    async def insert(self, connection: AsyncConnection, call_id: str, intent: Intent) -> PaidCall | None:
+        """The new row, PLANNED and leased; None: the request id is taken."""
+        statement = (
+            upsert(self._calls)
+            .values(
+                id=call_id,
+                principal=intent.principal,
+                method=intent.method,
+                request_id=intent.request_id,
+                fingerprint=intent.fingerprint,
+                operation=intent.operation,
+                model=intent.model,
+                endpoint=intent.endpoint,
+                subject=intent.subject,
+                state=State.PLANNED,
+                billed="no",
+                fence=1,
+                lease_expires_at=self._lease,
+            )
+            .on_conflict_do_nothing(index_elements=["principal", "method", "request_id"])
+            .returning(*self._calls.c)
+        )
+        return await _one(connection, statement)
+
+    async def reopen(self, connection: AsyncConnection, call: PaidCall, intent: Intent) -> PaidCall | None:
+        """The failed row, PLANNED again under the next fence; None: somebody else was faster."""
+        statement = (
+            update(self._calls)
+            .where(self._calls.c.id == call.id, self._calls.c.fence == call.fence)
+            .where(self._calls.c.state == State.FAILED, self._calls.c.billed == "no")
+            .values(
+                state=State.PLANNED,
+                fence=call.fence + 1,
+                lease_expires_at=self._lease,
+                model=intent.model,
+                endpoint=intent.endpoint,
+                error=None,
+                provider_request_id="",
+                call_time=None,
+                end_time=None,
+            )
+            .returning(*self._calls.c)
+        )
+        return await _one(connection, statement)
+
+    async def begin(self, connection: AsyncConnection, call: PaidCall) -> PaidCall | None:
+        """CALLING; None: the row was taken away meanwhile. Repeating it after a lost answer is harmless."""
+        statement = (
+            update(self._calls)
+            .where(self._calls.c.id == call.id, self._calls.c.fence == call.fence)
+            .where(self._calls.c.state.in_(RUNNING))
+            .values(state=State.CALLING, billed="unknown", call_time=NOW, lease_expires_at=self._lease)
+            .returning(*self._calls.c)
+        )
+        return await _one(connection, statement)
+
+    async def settle(self, connection: AsyncConnection, call: PaidCall, values: Mapping[str, Any]) -> PaidCall | None:
+        """The row as it ended, with its event; None: it is not ours to settle any more.
+
+        What its owner learns replaces an OUTCOME_UNKNOWN that a sweep put there too early, unless a person has
+        resolved it since.
+        """
+        mistaken = and_(self._calls.c.state == State.OUTCOME_UNKNOWN, self._calls.c.resolve_time.is_(None))
+        statement = (
+            update(self._calls)
+            .where(self._calls.c.id == call.id, self._calls.c.fence == call.fence)
+            .where(or_(self._calls.c.state.in_(RUNNING), mistaken))
+            .values(**values, end_time=NOW)
+            .returning(*self._calls.c)
+        )
+        row = (await connection.execute(statement)).mappings().one_or_none()
+        if row is None:
+            return None
+        await self._announce(connection, [row])
+        return PaidCall.from_row(row)
+
+    async def sweep(
+        self, connection: AsyncConnection, state: State, values: Mapping[str, Any], *, held: Collection[str], limit: int
+    ) -> list[PaidCall]:
+        """Settles rows in `state` whose lease has run out, except those `held` by this process, which is alive."""
+        expired = (
+            select(self._calls.c.id)
+            .where(self._calls.c.state == state, self._calls.c.lease_expires_at < NOW)
+            .where(self._calls.c.id.not_in(list(held)))
+            .order_by(self._calls.c.lease_expires_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        statement = (
+            update(self._calls)
+            .where(self._calls.c.id.in_(expired))
+            .values(**values, end_time=NOW)
+            .returning(*self._calls.c)
+        )
+        rows = (await connection.execute(statement)).mappings().all()
+        await self._announce(connection, [row for row in rows if state is State.CALLING])
+        return [PaidCall.from_row(row) for row in rows]
+
+    async def set_error(self, connection: AsyncConnection, call: PaidCall, error: Mapping[str, Any]) -> None:
+        """Replaces the error's text, for rows whose error names the row itself."""
+        await connection.execute(update(self._calls).where(self._calls.c.id == call.id).values(error=error))
+
+    async def renew(self, connection: AsyncConnection, fences: Mapping[str, int]) -> set[tuple[str, int]]:
+        """Extends the leases of running rows; returns id and fence of those that are still held under these fences."""
+        statement = (
+            update(self._calls)
+            .where(self._calls.c.id.in_(list(fences)), self._calls.c.state.in_(RUNNING))
+            .values(lease_expires_at=self._lease)
+            .returning(self._calls.c.id, self._calls.c.fence)
+        )
+        rows = (await connection.execute(statement)).all()
+        return {(row.id, row.fence) for row in rows if fences[row.id] == row.fence}
+
+    async def by_request(
+        self, connection: AsyncConnection, principal: str, method: str, request_id: str
+    ) -> PaidCall | None:
+        """The call of that request id."""
+        where = (
+            self._calls.c.principal == principal,
+            self._calls.c.method == method,
+            self._calls.c.request_id == request_id,
+        )
+        return await _one(connection, select(*self._calls.c).where(*where))
+
+    async def by_id(self, connection: AsyncConnection, call_id: str) -> PaidCall | None:
+        """The call of that id, whoever owns it."""
+        return await _one(connection, select(*self._calls.c).where(self._calls.c.id == call_id))
+
+    async def page(
+        self, connection: AsyncConnection, principal: str, *, state: State | None, before: str | None, limit: int
+    ) -> list[PaidCall]:
+        """At most `limit` calls of the principal, newest first, older than the id `before`."""
+        where: list[ColumnElement[bool]] = [self._calls.c.principal == principal]
+        if state is not None:
+            where.append(self._calls.c.state == state)
+        if before is not None:
+            where.append(self._calls.c.id < before)
+        statement = select(*self._calls.c).where(*where).order_by(self._calls.c.id.desc()).limit(limit)
+        return [PaidCall.from_row(row) for row in (await connection.execute(statement)).mappings()]
+
+    async def _announce(self, connection: AsyncConnection, rows: Sequence[Mapping[Any, Any]]) -> None:
+        """Events in the same transaction: there is never a settlement without one."""
+        if rows:
+            events = [{"paid_call": row["id"]} | {name: row[name] for name in _EVENT} for row in rows]
+            await connection.execute(insert(self._outbox), events)
+
+
+async def durable_later(connection: AsyncConnection) -> None:
+    """Lets this transaction commit without waiting for the disk.
+
+    Only for what a crash of the database may take back harmlessly: a later synchronous commit makes it durable too.
+    """
+    await connection.execute(text("SET LOCAL synchronous_commit = off"))
+
+
+async def _one(connection: AsyncConnection, statement: Any) -> PaidCall | None:
+    row = (await connection.execute(statement)).mappings().one_or_none()
+    return None if row is None else PaidCall.from_row(row)
