@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import signal
 import sqlite3
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ import httpx2
 import openai
 import pytest
 
-from emulator.ledger import Charge, Ledger
+from emulator.ledger import Charge, Ledger, Query
 from tests.emulator.harness import CHAT_MODEL, MODEL, Emulator, clients, files, new_key, process, rows_on_disk, running
 
 
@@ -114,16 +115,25 @@ async def test_a_charge_that_cannot_be_recorded_is_refused(tmp_path: Path) -> No
 
 
 async def test_a_cancelled_charge_leaves_no_row_and_harms_nobody_else() -> None:
-    ledger = Ledger(":memory:")
+    ledger, started, busy = Ledger(":memory:"), threading.Event(), threading.Event()
+
+    def hold(_: sqlite3.Connection) -> None:
+        started.set()
+        busy.wait(10)
+
     await ledger.open()
+    ledger._submit(hold)
+    await asyncio.to_thread(started.wait, 10)
     charge = Charge("/v1/x", "m", "generate", "0" * 64, 1, {}, {}, 5, "req_1")
-    tasks = [asyncio.create_task(ledger.charge(charge)) for _ in range(200)]
-    await asyncio.sleep(0)
-    for task in tasks[::2]:
+    cancelled, kept = ([asyncio.create_task(ledger.charge(charge)) for _ in range(20)] for _ in range(2))
+    await asyncio.sleep(0.05)
+    for task in cancelled:
         task.cancel()
-    results = await asyncio.gather(*tasks, return_exceptions=True)
-    kept = [result for result in results if isinstance(result, int)]
-    assert len(set(kept)) == len(kept) >= 100
+    await asyncio.wait(cancelled)
+    busy.set()
+    async with asyncio.timeout(10):
+        ids = await asyncio.gather(*kept)
+        assert len((await ledger.read(Query()))["data"]) == len(set(ids)) == 20
     assert ledger.healthy
     await ledger.close()
 
