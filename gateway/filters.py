@@ -4,15 +4,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gateway import transcoder
-from gateway.clusters import Lane, cluster_name
+from gateway.clusters import STREAM_WINDOW, Lane, cluster_name
 from gateway.contract import Method
 from gateway.envoy_types import HTTP_FILTERS, Config, header_match, header_regex, set_header, typed
+from gateway.replies import RESPONSES_FILTER, responses_context
 from gateway.settings import GatewaySettings
 
 HEADER_MUTATION = "envoy.filters.http.header_mutation"
 BODY = "body"
 INLINE_BODY = "inline_body"
 UPLOAD_BODY = "upload_body"
+BROTLI = "br"
+GZIP = "gzip"
+SWALLOW = "swallow"
+HOLD = "hold"
 
 LOOPBACK_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?"
 
@@ -32,15 +37,16 @@ def http_filters(settings: GatewaySettings, descriptor: Path, methods: tuple[Met
     limits = settings.limits
     return [
         _header_hygiene(),
-        _same_machine_only(),
         {"name": "envoy.filters.http.grpc_web", "typed_config": typed(f"{HTTP_FILTERS}.grpc_web.v3.GrpcWeb")},
+        _same_machine_only(),
         _health_page(methods),
         _body_limit(BODY, limits.body),
         _body_limit(INLINE_BODY, limits.inline_body),
         _body_limit(UPLOAD_BODY, limits.upload_body),
-        _compressor("br", "brotli.compressor.v3.Brotli", quality=4),
-        _compressor("gzip", "gzip.compressor.v3.Gzip", compression_level="COMPRESSION_LEVEL_4"),
-        _lua("responses"),
+        *_swallowing(),
+        _compressor(BROTLI, "brotli.compressor.v3.Brotli", quality=4),
+        _compressor(GZIP, "gzip.compressor.v3.Gzip", compression_level="COMPRESSION_LEVEL_4"),
+        _lua(RESPONSES_FILTER, "responses", filter_context=responses_context()),
         {"name": transcoder.FILTER, "typed_config": transcoder.transcoder(settings, descriptor, methods)},
         {
             "name": "envoy.filters.http.grpc_stats",
@@ -53,6 +59,12 @@ def http_filters(settings: GatewaySettings, descriptor: Path, methods: tuple[Met
 def disabled() -> Config:
     """Switches a filter off on a route."""
     return typed("envoy.config.route.v3.FilterConfig", disabled=True)
+
+
+def uncompressed() -> Config:
+    """Per-route configuration for bytes that must pass as they are, with the ETag that they have."""
+    off = typed(f"{HTTP_FILTERS}.compressor.v3.CompressorPerRoute", disabled=True)
+    return {BROTLI: off, GZIP: off}
 
 
 def declared_length() -> Config:
@@ -120,6 +132,23 @@ def _body_limit(name: str, limit: int) -> Config:
     }
 
 
+def _swallowing() -> list[Config]:
+    """Two filters, off unless a route wants them: one drops a body as it comes, one holds the request until its end."""
+    lua = _lua(SWALLOW, "swallow")
+    # Nothing is left to buffer; but this is also the room for the answer that `responses.lua` completes.
+    hold = typed(f"{HTTP_FILTERS}.buffer.v3.Buffer", max_request_bytes=STREAM_WINDOW)
+    return [{**lua, "disabled": True}, {"name": HOLD, "disabled": True, "typed_config": hold}]
+
+
+def swallowed() -> Config:
+    """Per-route configuration that reads a request to its end, keeping nothing, before the route answers.
+
+    An answer in the middle of a body ends in a reset connection, and many clients then never see the answer.
+    """
+    enabled = typed("envoy.config.route.v3.FilterConfig", config={})
+    return {BODY: disabled(), INLINE_BODY: disabled(), SWALLOW: enabled, HOLD: enabled}
+
+
 def _compressor(name: str, library: str, **parameters: object) -> Config:
     matchers = [{"prefix": content_type} for content_type in _COMPRESSED]
     return {
@@ -138,9 +167,9 @@ def _compressor(name: str, library: str, **parameters: object) -> Config:
     }
 
 
-def _lua(name: str) -> Config:
-    code = Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+def _lua(name: str, script: str, **fields: object) -> Config:
+    code = Path(__file__).with_name("lua").joinpath(f"{script}.lua").read_text(encoding="utf-8")
     return {
         "name": name,
-        "typed_config": typed(f"{HTTP_FILTERS}.lua.v3.Lua", default_source_code={"inline_string": code}),
+        "typed_config": typed(f"{HTTP_FILTERS}.lua.v3.Lua", default_source_code={"inline_string": code}, **fields),
     }

@@ -6,21 +6,20 @@ from gateway.clusters import STREAM_WINDOW, socket_address
 from gateway.contract import Method
 from gateway.envoy_types import Config, duration, typed
 from gateway.filters import http_filters
-from gateway.replies import IS_GRPC, IS_REST, ROUTE_METADATA, local_replies
+from gateway.replies import IS_GRPC, IS_REST, RESPONSES_FILTER, local_replies
 from gateway.routes import virtual_hosts
 from gateway.settings import GatewaySettings
 
 _ACCESS_LOG: Config = {
     "time": "%START_TIME%",
     "requestId": "%REQ(X-REQUEST-ID)%",
-    # The id in the error answer of a request that was refused before it had one.
-    "uniqueId": "%UNIQUE_ID%",
+    "connectionId": "%CONNECTION_ID%",
     "traceparent": "%REQ(TRACEPARENT)%",
     "method": "%REQ(X-ENVOY-ORIGINAL-METHOD?:METHOD)%",
     # Without its query, which may hold what a user searched for.
     "path": "%PATH(NQ:ORIG_OR_PATH)%",
     "rpc": "%ROUTE_NAME%",
-    "kind": f"%METADATA(ROUTE:{ROUTE_METADATA}:kind)%",
+    "kind": f"%METADATA(ROUTE:{RESPONSES_FILTER}:kind)%",
     "status": "%RESPONSE_CODE%",
     "durationMs": "%DURATION%",
     "bytesReceived": "%BYTES_RECEIVED%",

@@ -16,8 +16,8 @@ from gateway.envoy_types import Config, header_match, set_header, typed
 
 DOMAIN = "contentlab"
 TYPE_PREFIX = "type.googleapis.com/"
-ROUTE_METADATA = "contentlab"
-"""Where a route says of what kind its method is."""
+RESPONSES_FILTER = "contentlab.responses"
+"""The Lua filter that completes answers; its name is also where a route says of what kind its method is."""
 
 MALFORMED_HEADER = "x-contentlab-malformed"
 """Marks the answer to a request that the transcoder could not read: `lua/responses.lua` names the field."""
@@ -92,6 +92,12 @@ REPLIES: tuple[Reply, ...] = (
 )
 
 
+def responses_context() -> Config:
+    """What `lua/responses.lua` says of a paid call that a service's transport, not the service, has ended."""
+    cut = next(reply for reply in REPLIES if reply.kinds == _PAID)
+    return {"cut": cut.message, "cut_details": _details_bin(cut, cut.code)}
+
+
 def local_replies() -> Config:
     """The `local_reply_config`: each row once for gRPC and once for REST."""
     return {"mappers": [mapper for reply in REPLIES for mapper in _mappers(reply)]}
@@ -99,20 +105,19 @@ def local_replies() -> Config:
 
 def _mappers(reply: Reply) -> Iterator[Config]:
     conditions = list(_conditions(reply))
-    override: Config = {} if reply.new_status is None else {"status_code": reply.new_status}
     grpc_code = reply.code if reply.grpc_code is None else reply.grpc_code
     yield {
         "filter": _all([*conditions, *IS_GRPC]),
-        **override,
         "headers_to_add": [
             set_header("grpc-status", str(grpc_code)),
+            set_header("grpc-message", _plain(reply.message)),
             set_header("grpc-status-details-bin", _details_bin(reply, grpc_code)),
         ],
         "body_format_override": {"text_format_source": {"inline_string": _plain(reply.message)}},
     }
     yield {
         "filter": _all(conditions),
-        **override,
+        **({} if reply.new_status is None else {"status_code": reply.new_status}),
         **({"headers_to_add": [set_header(MALFORMED_HEADER, "1")]} if reply.by_transcoder else {}),
         "body_format_override": {
             "content_type": "application/json",
@@ -129,14 +134,15 @@ IS_GRPC: tuple[Config, ...] = (
 )
 
 
+_NO_GRPC = {
+    **header_match("content-type", prefix="application/grpc"),
+    "invert_match": True,
+    "treat_missing_header_as_empty": True,
+}
 IS_REST: Config = {
     "or_filter": {
         "filters": [
-            {
-                "header_filter": {
-                    "header": {**header_match("content-type", prefix="application/grpc"), "invert_match": True}
-                }
-            },
+            {"header_filter": {"header": _NO_GRPC}},
             {"header_filter": {"header": {"name": "x-envoy-original-path", "present_match": True}}},
         ]
     }
@@ -155,7 +161,7 @@ def _conditions(reply: Reply) -> Iterator[Config]:
         yield {"header_filter": {"header": {"name": "x-request-id", "present_match": True, "invert_match": True}}}
     if reply.kinds:
         kinds = ", ".join(f"'{kind}'" for kind in reply.kinds)
-        expression = f"xds.route_metadata.filter_metadata['{ROUTE_METADATA}']['kind'] in [{kinds}]"
+        expression = f"xds.route_metadata.filter_metadata['{RESPONSES_FILTER}']['kind'] in [{kinds}]"
         yield {
             "extension_filter": {
                 "name": "kind",
@@ -171,8 +177,8 @@ def _all(conditions: list[Config]) -> Config:
 
 
 def _json(reply: Reply) -> Config:
-    # A request that was refused before it had an id is found in the access log by this one.
-    request_id = "%REQ(X-REQUEST-ID)%" if reply.with_request_id else "%UNIQUE_ID%"
+    # What is refused before it has an id ends its connection, whose number is in the access log too.
+    request_id = "%REQ(X-REQUEST-ID)%" if reply.with_request_id else "connection-%CONNECTION_ID%"
     metadata = {"billed": reply.billed, "retrySafe": str(reply.retry_safe).lower(), "requestId": request_id}
     details: list[Config] = [
         {"@type": f"{TYPE_PREFIX}google.rpc.ErrorInfo", "reason": reply.reason, "domain": DOMAIN, "metadata": metadata}
@@ -198,6 +204,6 @@ def _details_bin(reply: Reply, code: int) -> str:
         details.append(error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=reply.retry_after)))
     for detail in details:
         packed = any_pb2.Any()
-        packed.Pack(detail)
+        packed.Pack(detail, deterministic=True)
         status.details.append(packed)
     return base64.b64encode(status.SerializeToString(deterministic=True)).decode().rstrip("=")

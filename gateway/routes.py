@@ -13,7 +13,7 @@ from gateway import filters, transcoder
 from gateway.clusters import LANES, cluster_name
 from gateway.contract import Kind, Method
 from gateway.envoy_types import Config, duration, header_match, set_header, typed
-from gateway.replies import ROUTE_METADATA
+from gateway.replies import RESPONSES_FILTER
 from gateway.settings import GatewaySettings, Times
 
 API_PREFIX = "/api/v1/"
@@ -82,10 +82,12 @@ def _rest_routes(settings: GatewaySettings, descriptor: Path, methods: tuple[Met
             if method.kind is Kind.UPLOAD:
                 yield from _upload_routes(method, verb, template)
             elif method.has_inline_bytes:
+                yield _too_large(_rest_match(verb, template), settings.limits.inline_body)
                 larger = _lifted_limits(method)
                 if method.streams_answers:
                     yield _rest_route(f"{method.name} SSE", verb, template, {**larger, **sse}, [wants_sse])
                 yield _rest_route(method.name, verb, template, larger)
+    yield _too_large({"prefix": API_PREFIX}, settings.limits.body)
     yield {
         "name": "rest SSE",
         "match": {"prefix": API_PREFIX, "headers": [wants_sse]},
@@ -103,8 +105,27 @@ def _upload_routes(method: Method, verb: str, template: str) -> Iterator[Config]
     hashed = _rest_route(f"{method.name} hashed", verb, template, per_filter)
     hashed["match"]["query_parameters"] = [{"name": "sha256", "string_match": {"safe_regex": {"regex": ".+"}}}]
     yield hashed
-    refused = _rest_route(f"{method.name} refused", verb, template, {transcoder.FILTER: transcoder.no_transcoding()})
-    yield {**refused, "direct_response": {"status": 411}}
+    yield {
+        "name": f"rest {method.name} refused",
+        "match": _rest_match(verb, template),
+        "direct_response": {"status": 411},
+        "typed_per_filter_config": _refused_after_reading(),
+    }
+
+
+def _too_large(match: Config, limit: int) -> Config:
+    """Refuses a body that says it is above the limit; above that of uploads the filter refuses it unread."""
+    above = {"name": "content-length", "range_match": {"start": limit + 1, "end": 2**62}}
+    return {
+        "name": "rest too large",
+        "match": {**match, "headers": [*match.get("headers", ()), above]},
+        "direct_response": {"status": 413},
+        "typed_per_filter_config": _refused_after_reading(),
+    }
+
+
+def _refused_after_reading() -> Config:
+    return {**filters.swallowed(), transcoder.FILTER: transcoder.no_transcoding()}
 
 
 def _lifted_limits(method: Method) -> Config:
@@ -117,12 +138,16 @@ def _lifted_limits(method: Method) -> Config:
 def _rest_route(name: str, verb: str, template: str, per_filter: Config, headers: Iterable[Config] = ()) -> Config:
     return {
         "name": f"rest {name}",
-        "match": {
-            "safe_regex": {"regex": template_regex(template)},
-            "headers": [header_match(":method", exact=verb), *headers],
-        },
+        "match": _rest_match(verb, template, headers),
         **NO_SUCH_METHOD,
         "typed_per_filter_config": per_filter,
+    }
+
+
+def _rest_match(verb: str, template: str, headers: Iterable[Config] = ()) -> Config:
+    return {
+        "safe_regex": {"regex": template_regex(template)},
+        "headers": [header_match(":method", exact=verb), *headers],
     }
 
 
@@ -145,12 +170,12 @@ def _grpc_routes(times: Times, methods: Iterable[Method]) -> Iterator[Config]:
         route: Config = {
             "name": f"{method.service.rpartition('.')[2]}.{method.name}",
             "match": {"path": method.path, "headers": [is_grpc]},
-            "metadata": {"filter_metadata": {ROUTE_METADATA: {"kind": str(method.kind)}}},
+            "metadata": {"filter_metadata": {RESPONSES_FILTER: {"kind": str(method.kind)}}},
             "route": {"cluster": cluster_name(method.upstream, LANES[method.kind]), **_action(times, method.kind)},
         }
-        limits = _lifted_limits(method)
-        if limits:
-            route["typed_per_filter_config"] = limits
+        per_filter = {**_lifted_limits(method), **(filters.uncompressed() if method.kind is Kind.DOWNLOAD else {})}
+        if per_filter:
+            route["typed_per_filter_config"] = per_filter
         yield route
 
 
