@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.local.settings import PORTS, Settings
+from deploy.local.settings import Settings
 
 # Where this machine keeps its certificate authorities; without these TLS to a provider fails behind some proxies.
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
@@ -42,7 +42,7 @@ def service_environment(settings: Settings, name: str, database_url: str, token_
     chosen = {
         key: value
         for key, value in settings.variables.items()
-        if key.startswith("CONTENTLAB_") and key not in RUNNERS_OWN
+        if value and key.startswith("CONTENTLAB_") and key not in RUNNERS_OWN
     }
     return {
         **base_environment(settings),
@@ -62,7 +62,7 @@ def provider_environment(settings: Settings) -> dict[str, str]:
     """How the paying services reach their models. The emulator is offered only when nothing else is chosen."""
     passed = _passed(settings.variables, PROVIDER_PREFIXES, (*PROVIDER_NAMES, *IDENTITY_NAMES))
     if settings.uses_emulator:
-        passed["CONTENTLAB_EMULATOR_URL"] = f"http://127.0.0.1:{PORTS['emulator'] + settings.port_base}/v1"
+        passed["CONTENTLAB_EMULATOR_URL"] = f"http://127.0.0.1:{settings.port('emulator')}/v1"
     return passed
 
 
@@ -75,4 +75,5 @@ def storage_environment(settings: Settings, azurite_connection: str | None) -> d
 
 
 def _passed(variables: Mapping[str, str], prefixes: tuple[str, ...], names: tuple[str, ...]) -> dict[str, str]:
-    return {key: value for key, value in variables.items() if key.startswith(prefixes) or key in names}
+    # An empty variable means that nothing was chosen, here as in the settings.
+    return {key: value for key, value in variables.items() if value and (key.startswith(prefixes) or key in names)}

@@ -87,7 +87,7 @@ def emulator_spec(settings: Settings) -> ProcessSpec:
         command = (sys.executable, "-m", "emulator", "--port", str(port), "--ledger", str(ledger))
         return Launch(command, {**base_environment(settings), "PYTHONUNBUFFERED": "1"}, settings.root)
 
-    return ProcessSpec("emulator", launch, Readiness("tcp", port), terminate(5), ports=(port,))
+    return ProcessSpec("emulator", launch, Readiness("http", port, "/faults"), terminate(10), ports=(port,))
 
 
 def service_spec(settings: Settings, ground: Ground, name: str, started: set[str]) -> ProcessSpec:

@@ -26,8 +26,13 @@ SMALLEST_PORT_BASE = 100
 LARGEST_PORT_BASE = 15_000
 
 # Any of these chooses a model provider, and the emulator is then neither started nor offered.
-PROVIDER_CHOICES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "MODEL_PROVIDER", "CONTENTLAB_MODELS_FILE")
-PROVIDER_CHOICE_ENDINGS = ("AOAI_RESOURCE", "AOAI_API_KEY")
+PROVIDER_CHOICES = (
+    "CONTENTLAB_MODELS_FILE",
+    "MODEL_PROVIDER",
+    "IMAGEGEN_AOAI_RESOURCE",
+    "OPENAI_BASE_URL",
+    "OPENAI_API_KEY",
+)
 
 # Any of these chooses a Blob Storage, and Azurite is then not started.
 STORAGE_CHOICES = ("AZURE_STORAGE_CONNECTION_STRING", "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_BLOB_SERVICE_URL")
@@ -58,8 +63,7 @@ class Settings:
     @property
     def uses_emulator(self) -> bool:
         """Whether nothing chooses another model provider."""
-        chosen = (name for name, value in self.variables.items() if value)
-        return not any(name in PROVIDER_CHOICES or name.endswith(PROVIDER_CHOICE_ENDINGS) for name in chosen)
+        return not any(self.variables.get(name) for name in PROVIDER_CHOICES)
 
     @property
     def uses_azurite(self) -> bool:

@@ -3,10 +3,11 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-usable='import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
-# A virtual environment that exists is asked first: its Python starts faster than a version manager's shim.
-for python in .venv/bin/python "${PYTHON:-python3}" python3 python3.14 python3.13 python3.12 python3.11; do
-    if "$python" -c "$usable" >/dev/null 2>&1; then
+# Prints the interpreter itself: a virtual environment's may be replaced under our feet, a shim is slow.
+question='import sys, os, venv, ensurepip; sys.version_info >= (3, 11) and print(os.path.realpath(sys.executable))'
+for candidate in .venv/bin/python "${PYTHON:-python3}" python3 python3.14 python3.13 python3.12 python3.11; do
+    python=$("$candidate" -c "$question" 2>/dev/null) || continue
+    if [ -n "$python" ]; then
         exec "$python" -m deploy.local.setup "$@"
     fi
 done

@@ -11,6 +11,8 @@ from pathlib import Path
 from deploy.local.toolchain import find_node, wheel_node
 
 STEP_SECONDS = 1800
+# The Python below any virtual environment, found before one is removed.
+BASE_PYTHON = str(Path(sys.executable).resolve())
 # Changed when a set-up of an older kind must be done anew.
 SCHEME = "1"
 
@@ -52,8 +54,7 @@ class VenvStep:
         self._unfinished.parent.mkdir(parents=True, exist_ok=True)
         self._unfinished.touch()
         if not self._python.exists():
-            base = Path(sys.executable).resolve()  # never the environment that is being replaced
-            run([str(base), "-m", "venv", str(self.venv)])
+            run([BASE_PYTHON, "-m", "venv", "--without-pip", str(self.venv)])
         self._install()
         self._sources_file().write_text(self._sources(), encoding="utf-8")
         self._place.write_text(str(self.venv), encoding="utf-8")
@@ -73,16 +74,23 @@ class VenvStep:
         uv = self.venv / "bin" / "uv"
         bootstrap_stamp = self._stamp("bootstrap")
         if not uv.exists() or _read(bootstrap_stamp) != fingerprint([self._bootstrap]):
-            # PIP_USER in somebody's configuration would put it elsewhere.
-            pip = [str(self._python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-            if not (self.venv / "bin" / "pip").exists():
-                run([str(self._python), "-m", "ensurepip"])
-            run([*pip, "--require-hashes", "-r", str(self._bootstrap)], {"PIP_USER": "0"})
+            self._install_uv()
             bootstrap_stamp.write_text(fingerprint([self._bootstrap]), encoding="utf-8")
         files = [word for path in self._requirements for word in ("-r", str(path))]
         # Compiled here, while npm waits for the network, and not by the first start of every service at once.
         install = ["pip", "install", "--quiet", "--python", str(self._python), "--compile-bytecode"]
         run([str(uv), *install, "--require-hashes", *files])
+
+    def _install_uv(self) -> None:
+        install = ["install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
+        install += ["-r", str(self._bootstrap)]
+        variables = {"PIP_USER": "0"}  # somebody's configuration would put it elsewhere
+        try:
+            # The pip beside the base Python, if there is one: giving the environment its own takes seconds.
+            run([BASE_PYTHON, "-m", "pip", "--python", str(self._python), *install], variables)
+        except SetupError:
+            run([str(self._python), "-m", "ensurepip", "--default-pip"])
+            run([str(self._python), "-m", "pip", *install], variables)
 
     def _fingerprint(self, profile: str | None = None) -> str:
         files = [self._bootstrap, *self._requirements]
@@ -123,6 +131,7 @@ class AzuriteStep:
         # The lock holds no addresses, so npm asks for each package's page; a cached one will do, since the lock pins.
         options = ["--ignore-scripts", "--prefer-offline", "--no-update-notifier", "--loglevel=error"]
         run([*node.npm, "ci", *options], {"PATH": path}, cwd=self._package)
+        self._stamp.parent.mkdir(exist_ok=True)
         self._stamp.write_text(self._fingerprint(), encoding="utf-8")
 
     def _fingerprint(self) -> str:
