@@ -44,7 +44,12 @@ async def test_the_two_commands_of_the_readme_make_and_list_a_picture(tmp_path: 
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PROVIDER_VARIABLES)}
     environment |= {"CONTENTLAB_HOME": str(tmp_path / "home"), "CONTENTLAB_PORT_BASE": str(base)}
     maker = await asyncio.create_subprocess_shell(
-        f"exec {run}", cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        f"exec {run}",
+        cwd=ROOT,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         assert maker.stdout is not None
@@ -54,7 +59,7 @@ async def test_the_two_commands_of_the_readme_make_and_list_a_picture(tmp_path: 
         listed = json.loads(await output(listing, base))
         assert made["assets"][0] in [asset["name"] for asset in listed["assets"]]
     finally:
-        maker.send_signal(signal.SIGINT)
+        os.killpg(maker.pid, signal.SIGINT)  # Ctrl-C reaches the whole process group
         async with asyncio.timeout(60):
             await maker.communicate()
 
