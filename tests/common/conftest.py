@@ -3,28 +3,20 @@
 import os
 import secrets
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from deploy.local.postgres import ensure_postgres, stop_postgres
 from services.common.database import create_engine
 from services.common.settings import DatabaseSettings
-from tests.support.ports import free_port
 
 
 @pytest.fixture(scope="session")
-async def database_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """A Postgres for these tests: TEST_DATABASE_URL, or one started from the wheel and stopped at the end."""
-    if given := os.environ.get("TEST_DATABASE_URL"):
-        yield given
-        return
-    home: Path = tmp_path_factory.mktemp("postgres")
-    yield await ensure_postgres(home, free_port(), environment={})
-    await stop_postgres(home)
+def database_url(postgres_url: str) -> str:
+    """One database for all of these tests: each works in a schema of its own."""
+    return postgres_url
 
 
 @pytest.fixture
