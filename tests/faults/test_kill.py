@@ -73,10 +73,11 @@ async def kill_again_and_again(stack: Stack, victim: str, stop: float) -> int:
 @pytest.mark.parametrize("victim", ["gallery", "image", "postgres"])
 async def test_a_killed_part_comes_back_and_nothing_is_lost_or_paid_twice(own_stack: Stack, victim: str) -> None:
     book, stop = Book(), time.monotonic() + LOAD_SECONDS
-    kills, *_ = await asyncio.gather(
-        kill_again_and_again(own_stack, victim, stop),
-        *(load(own_stack, book, number, stop) for number in range(CLIENTS)),
-    )
+    async with asyncio.TaskGroup() as group:
+        killer = group.create_task(kill_again_and_again(own_stack, victim, stop))
+        for number in range(CLIENTS):
+            group.create_task(load(own_stack, book, number, stop))
+    kills = killer.result()
     await own_stack.healthy()
 
     ended = Counter(book.outcomes.values())
@@ -101,14 +102,13 @@ async def every_acknowledged_asset_is_there(stack: Stack, book: Book) -> None:
 
 async def every_charge_is_accounted_for(stack: Stack, book: Book) -> None:
     """The emulator's own ledger is the judge: it shares no code with the suite."""
-    charges = await stack.charges()
-    by_prompt = Counter(charge["prompt_sha256"] for charge in charges)
-    assert max(by_prompt.values()) == 1, "an intent was charged twice"
+    charges = {charge["prompt_sha256"]: charge for charge in await stack.charges()}
+    assert len(charges) == len(await stack.charges()), "an intent was charged twice"
+    intents = {hashlib.sha256(prompt.encode()).hexdigest(): outcome for prompt, outcome in book.outcomes.items()}
     stored = set(book.acknowledged.values())
-    for prompt, outcome in book.outcomes.items():
-        [charge] = [
-            charge for charge in charges if charge["prompt_sha256"] == hashlib.sha256(prompt.encode()).hexdigest()
-        ] or [None]
+    for digest, outcome in intents.items():
         if outcome == "SUCCEEDED":
-            assert charge is not None, prompt
-            assert set(charge["pictures"]) <= stored, prompt
+            assert set(charges[digest]["pictures"]) <= stored, "acknowledged, but not what the provider sent"
+    # The stack made one picture by itself when it first started.
+    astray = [digest for digest in charges if digest not in intents]
+    assert len(astray) <= 1, "charged, and neither stored nor OUTCOME_UNKNOWN"
