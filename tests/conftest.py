@@ -15,7 +15,7 @@ import pytest_asyncio
 from psycopg import sql
 
 from deploy.local.azurite import ACCOUNT, PACKAGE, azurite_command
-from deploy.local.postgres import ensure_postgres, stop_postgres
+from deploy.local.postgres import ensure_postgres, remove_postgres
 from deploy.local.toolchain import find_node
 from tests.support.ports import free_port
 
@@ -31,7 +31,7 @@ async def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     home = tmp_path_factory.mktemp("postgres")
     environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
     yield await ensure_postgres(home, free_port(), environment=environment)
-    await stop_postgres(home)
+    await remove_postgres(home)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -102,8 +102,7 @@ class VenvStep:
         return self.venv / "contentlab" / f"{name}.stamp"
 
     def _sources_file(self) -> Path:
-        version = next((self.venv / "lib").glob("python3.*"), self.venv / "lib" / "python3")
-        return version / "site-packages" / "contentlab.pth"
+        return site_packages(self._root) / "contentlab.pth"
 
     def _sources(self) -> str:
         return f"{self._root}\n{self._root / 'protos' / 'gen'}\n"
@@ -114,7 +113,7 @@ class AzuriteStep:
 
     def __init__(self, root: Path) -> None:
         self._package = root / "deploy" / "local" / "azurite"
-        self._site_packages = next((root / ".venv" / "lib").glob("python3.*"), root / ".venv") / "site-packages"
+        self._root = root
         # npm ci begins by removing node_modules, and this stamp with it.
         self._stamp = self._package / "node_modules" / ".contentlab-stamp"
 
@@ -124,7 +123,7 @@ class AzuriteStep:
 
     def run(self) -> None:
         """Install. Raises SetupError."""
-        node = find_node(site_packages=self._site_packages)
+        node = find_node(site_packages=site_packages(self._root))
         if node is None:
             raise SetupError("no Node 20 or newer with npm, and the wheel that replaces it is not installed")
         path = f"{node.binary.parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -140,8 +139,12 @@ class AzuriteStep:
 
 def has_wheel_node(root: Path) -> bool:
     """Whether an earlier set-up has installed the wheel's Node."""
-    packages = next((root / ".venv" / "lib").glob("python3.*"), root / ".venv") / "site-packages"
-    return wheel_node(packages) is not None
+    return wheel_node(site_packages(root)) is not None
+
+
+def site_packages(root: Path) -> Path:
+    """Where the environment's packages are; the name holds the version of Python, so it is known once that is made."""
+    return next((root / ".venv" / "lib").glob("python3.*"), root / ".venv" / "lib" / "python3") / "site-packages"
 
 
 def fingerprint(files: Sequence[Path]) -> str:

@@ -8,6 +8,7 @@ import shutil
 import signal
 from pathlib import Path
 
+from deploy.local.postgres import remove_postgres
 from tests.support.ports import free_port_base
 from tests.support.stack import PROVIDER_VARIABLES
 
@@ -62,6 +63,7 @@ async def test_the_two_commands_of_the_readme_make_and_list_a_picture(tmp_path: 
         os.killpg(maker.pid, signal.SIGINT)  # Ctrl-C reaches the whole process group
         async with asyncio.timeout(60):
             await maker.communicate()
+        await remove_postgres(tmp_path / "home")
 
 
 async def output(command: str, base: int) -> bytes:

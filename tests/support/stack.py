@@ -14,6 +14,7 @@ from typing import Any
 import grpc.aio
 import httpx2
 
+from deploy.local.postgres import remove_postgres
 from deploy.local.settings import PORTS
 from deploy.local.state import load_state
 from tests.support.ports import free_port_base
@@ -136,6 +137,7 @@ async def running_stack(home: Path, **variables: str) -> AsyncIterator[Stack]:
         yield stack
     finally:
         stopped = await stack.command("down")
+        await remove_postgres(home)
         assert stopped.returncode == 0, stopped.stdout + stopped.stderr
 
 

@@ -5,6 +5,7 @@ The stack runner uses the same steps but keeps the server as its own child.
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -45,6 +46,11 @@ async def stop_postgres(home: Path) -> bool:
     return await asyncio.to_thread(_stop, home)
 
 
+async def remove_postgres(home: Path) -> None:
+    """Stop the database of ``home`` and delete its data, wherever it is. Raises PostgresError."""
+    await asyncio.to_thread(_remove, home)
+
+
 def prepare(home: Path, cluster: Cluster) -> None:
     """All that must be true before the server of ``home`` is started by a supervisor. Raises PostgresError."""
     with starter_lock(home):
@@ -73,6 +79,16 @@ def stop_running(data: Path) -> bool:
 
 def _stop(home: Path) -> bool:
     return stop_running((home.absolute() / "postgres").resolve() / "data")
+
+
+def _remove(home: Path) -> None:
+    _stop(home)
+    base = home.absolute() / "postgres"
+    if base.is_symlink():
+        shutil.rmtree(base.readlink(), ignore_errors=True)
+        base.unlink()
+    elif base.exists():
+        shutil.rmtree(base)
 
 
 def _ensure(home: Path, port: int, environment: Mapping[str, str], outside: Path) -> str:

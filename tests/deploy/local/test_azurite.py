@@ -10,6 +10,7 @@ import pytest_asyncio
 from azure.storage.blob.aio import BlobServiceClient, ContainerClient
 
 from deploy.local.azurite import connection_string
+from deploy.local.postgres import remove_postgres
 from deploy.local.settings import Settings
 from deploy.local.state import load_state
 from tests.deploy.local.support import ROOT, kill, quiet_environment, settings_for
@@ -68,6 +69,7 @@ async def storage(tmp_path: Path) -> AsyncIterator[Storage]:
     made = Storage(settings_for(tmp_path, free_port_base()))
     yield made
     await made.command("down")
+    await remove_postgres(tmp_path)
 
 
 async def test_azurite_keeps_every_blob_when_it_is_stopped(storage: Storage) -> None:

@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from deploy.local.handle import identify, is_alive
-from deploy.local.postgres import PostgresError, ensure_postgres, stop_postgres
+from deploy.local.postgres import PostgresError, ensure_postgres, remove_postgres, stop_postgres
 from deploy.local.postgres.server import RunningServer, running_server
 from tests.deploy.local.support import ROOT, eventually, kill, quiet_environment
 from tests.support.ports import free_port
@@ -71,7 +71,8 @@ class Database:
 async def database(open_directory: Path) -> AsyncIterator[Database]:
     made = Database(open_directory / "home", open_directory / "outside")
     yield made
-    await stop_postgres(made.home)
+    await remove_postgres(made.home)
+    assert not made.data.exists()
 
 
 async def ask(url: str, query: str) -> object:
