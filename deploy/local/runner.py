@@ -121,7 +121,10 @@ class Runner:
             announcement=self._state.announcement if lines is None else lines,
             processes=self._supervisor.records(),
         )
-        save_state(self._settings.home, self._state)
+        try:
+            save_state(self._settings.home, self._state)
+        except OSError as error:  # a full disk is no reason to stop what runs
+            log.warning("the state of the run cannot be written: %s", error)
 
     @contextmanager
     def _stops_on_signals(self, work: asyncio.Task[None], supervisor: Supervisor) -> Iterator[None]:
@@ -135,7 +138,7 @@ class Runner:
                 supervisor.hurry()
             else:
                 asked = True
-                log.info("stopping; once more to hurry")
+                log.info("stopping (once more to hurry)")
                 self._save(Phase.STOPPING)
                 work.cancel()
 

@@ -1,6 +1,7 @@
 """The stack as a whole: started in order of dependency, kept alive, stopped in reverse."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from deploy.local.child import Child, StartFailedError
 from deploy.local.logfiles import cut_if_too_large, log_path
 from deploy.local.spec import Launch, ProcessSpec, stages
 from deploy.local.state import ProcessRecord
+
+log = logging.getLogger("deploy.local")
 
 LOG_CHECK_SECONDS = 30.0
 
@@ -24,7 +27,7 @@ class Supervisor:
         """Every process, in table order."""
         return tuple(child.record() for child in self._children)
 
-    async def run(self, serving: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, serving: Callable[[], Awaitable[object]]) -> None:
         """Start everything, call ``serving`` once all is ready, keep it alive until cancelled, then stop everything.
 
         Raises StartFailedError when a process does not become ready at its first start; by then all are stopped.
@@ -75,7 +78,10 @@ class Supervisor:
         while True:
             await asyncio.sleep(LOG_CHECK_SECONDS)
             for child in self._children:
-                await asyncio.to_thread(cut_if_too_large, child.log_file)
+                try:
+                    await asyncio.to_thread(cut_if_too_large, child.log_file)
+                except OSError as error:
+                    log.warning("%s cannot be cut: %s", child.log_file, error)
 
 
 def _first_start_failure(failures: BaseExceptionGroup[BaseException]) -> StartFailedError | None:

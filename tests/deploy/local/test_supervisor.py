@@ -115,6 +115,21 @@ async def test_a_process_that_never_gets_ready_fails_the_run_and_is_ended(tmp_pa
     assert identify(started.pid) is None
 
 
+async def test_a_stop_in_the_middle_of_the_start_leaves_nothing(tmp_path: Path) -> None:
+    specs = [
+        standin(tmp_path, "store", free_port()),
+        standin(tmp_path, "slow", free_port(), "--delay=60", after=["store"], ready_seconds=60),
+        standin(tmp_path, "front", free_port(), after=["slow"]),
+    ]
+    starting = asyncio.create_task(Supervisor(specs, tmp_path, lambda: None).run(asyncio.Event().wait))
+    await eventually(lambda: "slow" in happened(tmp_path, "started"))
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert happened(tmp_path, "started") == ["store", "slow"]
+    assert happened(tmp_path, "ended") == ["slow", "store"]
+
+
 async def test_a_program_that_is_not_there_fails_the_run(tmp_path: Path) -> None:
     spec = standin(tmp_path, "absent", free_port())
 
