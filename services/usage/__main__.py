@@ -4,7 +4,6 @@ import sys
 from functools import partial
 
 from contentlab.usage.v1 import usage_service_pb2_grpc
-
 from services.common.main import Command, main
 from services.common.server import Application, Service, serve
 from services.usage.servicer import UsageLedgerServicer, UsageServicer
