@@ -140,7 +140,7 @@ def test_a_machine_without_a_new_enough_python_is_told_what_is_missing(tmp_path:
 def test_a_failed_step_says_what_the_program_said_and_is_done_again(ready: Path) -> None:
     lock = ready / "requirements" / "local.txt"
     good = lock.read_text(encoding="utf-8")
-    lock.write_text(f"{WHEEL}\n", encoding="utf-8")  # neither a version nor a hash
+    lock.write_text("packaging\n", encoding="utf-8")  # neither a version nor a hash
     failed = set_up(ready)
     assert failed.returncode == 1
     assert "hash" in failed.stderr.lower()
