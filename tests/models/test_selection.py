@@ -1,0 +1,234 @@
+"""Where the models come from: the first source that is set decides, and nothing that is set is silently ignored."""
+
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from services.common.settings import load
+from services.models.image_requests import ImageRequest, check_image_request
+from services.models.registry import RegistryError
+from services.models.rows import ImageModel, TextModel
+from services.models.seed import WITHOUT_MEANING, WITHOUT_MEANING_IF_USED
+from services.models.selection import ModelSettings, Selection, select
+
+TODAY = date(2026, 11, 23)
+AZURE = {"MODEL_PROVIDER": "azure", "IMAGEGEN_AOAI_RESOURCE": "res", "IMAGEGEN_DEPLOYMENT": "pictures"}
+ALIASES = {
+    "MODEL_PROVIDER": "model_provider",
+    "OPENAI_API_KEY": "openai_api_key",
+    "OPENAI_ORG_ID": "openai_org_id",
+    "OPENAI_BASE_URL": "openai_base_url",
+    "IMAGE_MODEL": "image_model",
+    "LLM_MODEL": "llm_model",
+    "CONTENTLAB_MODELS_FILE": "models_file",
+    "CONTENTLAB_EMULATOR_URL": "emulator_url",
+    "CONTENTLAB_OPENAI_DIALECT": "openai_dialect",
+}
+UNSET = {"model_provider": None, "openai_api_key": None, "openai_base_url": None, "models_file": None}
+
+
+def chosen(environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Selection:
+    for name in ALIASES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    return select(load(ModelSettings), environ)
+
+
+@pytest.fixture
+def registry_file(tmp_path: Path) -> Path:
+    path = tmp_path / "models.toml"
+    path.write_text(
+        """
+        [endpoints.gpu]
+        base_url = "http://gpu.internal:8000/v1/"
+        dialect = "vllm-omni"
+        auth = "key"
+        key_env = "GPU_KEY"
+
+        [models.house-style]
+        endpoint = "gpu"
+        profile = "pass-through"
+        wire_id = "org/house-style-xl"
+        """
+    )
+    return path
+
+
+def test_without_any_variable_it_is_the_emulator_with_every_shipped_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    selection = chosen({}, monkeypatch)
+    assert selection.provider == "emulator"
+    assert selection.registry.endpoints["emulator"].base_url == "http://127.0.0.1:8190/v1"
+    assert selection.registry.default(ImageModel) == "gpt-image-2"
+    assert selection.warnings == ()
+
+
+def test_an_openai_key_alone_means_openai(monkeypatch: pytest.MonkeyPatch) -> None:
+    selection = chosen({"OPENAI_API_KEY": "sk-x", "OPENAI_ORG_ID": "org-1"}, monkeypatch)
+    endpoint = selection.registry.endpoints["openai"]
+    assert selection.provider == "openai"
+    assert (endpoint.base_url, endpoint.auth, endpoint.organization) == ("https://api.openai.com/v1", "key", "org-1")
+    assert endpoint.configured
+
+
+def test_a_base_url_beats_a_key_and_the_default_needs_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    selection = chosen({"OPENAI_API_KEY": "sk-x", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1/"}, monkeypatch)
+    assert selection.provider == "openai_base_url"
+    checked = check_image_request(
+        ImageRequest("x", size="1000x1001", quality="hd", seed=3), selection.registry, today=TODAY
+    )
+    assert checked.model.wire_id == "gpt-image-2"
+    assert selection.registry.price(checked.model, TODAY) is None
+    endpoint = selection.registry.endpoints[checked.model.endpoint]
+    assert (endpoint.base_url, endpoint.auth) == ("http://127.0.0.1:9/v1", "key")
+
+
+def test_a_base_url_without_a_key_is_called_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "IMAGE_MODEL": "org/flux", "LLM_MODEL": "org/llm"}
+    registry = chosen(environ, monkeypatch).registry
+    assert registry.endpoints["openai-base-url"].auth == "none"
+    model_id = registry.default(ImageModel)
+    assert (model_id, registry.models[model_id].wire_id) == ("org-flux", "org/flux")
+    assert registry.models[registry.default(TextModel)].wire_id == "org/llm"
+
+
+def test_a_base_url_may_speak_another_dialect(monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "CONTENTLAB_OPENAI_DIALECT": "vllm-omni"}
+    registry = chosen(environ, monkeypatch).registry
+    assert registry.dialect(registry.models["gpt-image-2"]).send_model is False
+    with pytest.raises(RegistryError, match="klingon"):
+        chosen({**environ, "CONTENTLAB_OPENAI_DIALECT": "klingon"}, monkeypatch)
+
+
+def test_the_seeds_variables_beat_a_base_url_which_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {**AZURE, "IMAGEGEN_AOAI_API_KEY": "k", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+    selection = chosen(environ, monkeypatch)
+    endpoint = selection.registry.endpoints["azure-image"]
+    assert selection.provider == "seed"
+    assert (endpoint.base_url, endpoint.auth, endpoint.dialect) == (
+        "https://res.openai.azure.com/openai/v1",
+        "key",
+        "azure-v1",
+    )
+    assert [warning for warning in selection.warnings if "OPENAI_BASE_URL" in warning]
+
+
+def test_an_azure_resource_alone_means_azure_as_it_did_in_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {name: value for name, value in AZURE.items() if name != "MODEL_PROVIDER"}
+    selection = chosen(environ, monkeypatch)
+    assert selection.provider == "seed"
+    assert selection.registry.endpoints["azure-image"].auth == "entra"
+
+
+def test_a_deployment_takes_what_its_model_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    named = chosen({**AZURE, "IMAGEGEN_DEPLOYMENT": "gpt-image-1.5"}, monkeypatch).registry.models["gpt-image-1.5"]
+    assert named.shutdown_date == date(2026, 12, 1)
+    told = chosen({**AZURE, "IMAGE_MODEL": "gpt-image-2.5-flare"}, monkeypatch).registry.models["pictures"]
+    assert isinstance(told, ImageModel)
+    assert "max" in told.qualities
+    assert told.price == "gpt-image-2"
+    unknown = chosen(AZURE, monkeypatch).registry.models["pictures"]
+    assert unknown.price == ""
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "field", "expected"),
+    [
+        ("GPT_IMAGE_DEFAULT_SIZE", "1536x1024", "size", "1536x1024"),
+        ("GPT_IMAGE_DEFAULT_QUALITY", "HIGH", "quality", "high"),
+        ("GPT_IMAGE_DEFAULT_FORMAT", "JPEG", "output_format", "jpeg"),
+    ],
+)
+def test_the_seeds_defaults_are_sent_when_a_request_gives_none(
+    variable: str, value: str, field: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = chosen({**AZURE, variable: value}, monkeypatch).registry
+    assert check_image_request(ImageRequest("x"), registry, today=TODAY).parameters[field] == expected
+
+
+def test_a_default_that_the_model_does_not_take_stops_the_start_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RegistryError, match="GPT_IMAGE_DEFAULT_FORMAT"):
+        chosen({**AZURE, "GPT_IMAGE_DEFAULT_FORMAT": "WEBP"}, monkeypatch)
+
+
+def test_transparency_can_be_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = chosen({**AZURE, "GPT_IMAGE_ALLOW_TRANSPARENT": "false"}, monkeypatch).registry.models["pictures"]
+    assert isinstance(model, ImageModel)
+    assert model.backgrounds == ("auto", "opaque")
+
+
+@pytest.mark.parametrize("variable", [*WITHOUT_MEANING, *WITHOUT_MEANING_IF_USED])
+def test_a_seed_variable_without_meaning_is_named_in_a_warning(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings = chosen({**AZURE, variable: "x"}, monkeypatch).warnings
+    assert [warning for warning in warnings if warning.startswith(variable)]
+
+
+def test_a_seed_default_without_the_seed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings = chosen({"GPT_IMAGE_DEFAULT_SIZE": "1024x1024"}, monkeypatch).warnings
+    assert [warning for warning in warnings if "GPT_IMAGE_DEFAULT_SIZE" in warning]
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({"MODEL_PROVIDER": "azure"}, "IMAGEGEN_AOAI_RESOURCE"),
+        ({"MODEL_PROVIDER": "azure", "IMAGEGEN_AOAI_RESOURCE": "res"}, "IMAGEGEN_DEPLOYMENT"),
+        ({"MODEL_PROVIDER": "openai"}, "OPENAI_API_KEY"),
+        ({"OPENAI_API_KEY": "sk-x", "IMAGE_MODEL": "dall-e-3"}, "IMAGE_MODEL"),
+        ({"IMAGE_MODEL": "gpt-6-luna"}, "IMAGE_MODEL"),
+    ],
+)
+def test_a_variable_that_is_missing_or_wrong_is_named(
+    environ: Mapping[str, str], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RegistryError, match=named):
+        chosen(environ, monkeypatch)
+
+
+def test_image_model_chooses_the_default_among_the_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = chosen({"IMAGE_MODEL": "gpt-image-2.6-flare"}, monkeypatch).registry
+    assert registry.default(ImageModel) == "gpt-image-2.6-flare"
+    assert registry.default(TextModel) == "gpt-6-luna"
+
+
+def test_a_registry_file_beats_everything(registry_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {"CONTENTLAB_MODELS_FILE": str(registry_file), "GPU_KEY": "secret", **AZURE}
+    selection = chosen(environ, monkeypatch)
+    assert selection.provider == "registry"
+    assert list(selection.registry.models) == ["house-style"]
+    endpoint = selection.registry.endpoints["gpu"]
+    assert endpoint.base_url == "http://gpu.internal:8000/v1"
+    assert endpoint.key is not None
+    assert endpoint.key.get_secret_value() == "secret"
+    assert [warning for warning in selection.warnings if "MODEL_PROVIDER" in warning]
+
+
+def test_an_endpoint_without_its_key_is_a_warning_and_its_models_are_refused(
+    registry_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    selection = chosen({"CONTENTLAB_MODELS_FILE": str(registry_file)}, monkeypatch)
+    assert [warning for warning in selection.warnings if "gpu" in warning]
+    with pytest.raises(Exception, match="credentials"):
+        check_image_request(ImageRequest("x"), selection.registry, today=TODAY)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        pytest.param("nonsense", "models.toml", id="no toml"),
+        pytest.param("[modells.x]", "modells", id="unknown table"),
+        pytest.param('[endpoints.a]\nbase_url = "http://x"\nkey = "sk-1"', "key_env", id="a key in the file"),
+        pytest.param('[endpoints.a]\nbase_url = "ftp://x"', "endpoints.a", id="no http"),
+        pytest.param('[endpoints.a]\nbase_url = "http://x"', "models", id="no models"),
+    ],
+)
+def test_a_wrong_registry_file_is_refused(
+    text: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text(text)
+    with pytest.raises(RegistryError, match=named) as refusal:
+        chosen({"CONTENTLAB_MODELS_FILE": str(path)}, monkeypatch)
+    assert "sk-1" not in str(refusal.value)
