@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.setup_steps import AzuriteStep, VenvStep
+from deploy.local.setup_steps import AzuriteStep, VenvStep, site_packages
 from tests.deploy.local.support import ROOT
 
 WHEEL = "idna"
@@ -52,13 +52,14 @@ def set_up(root: Path, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def works(root: Path) -> bool:
-    """Whether the environment has the wheel, and finds the sources of this checkout and no other."""
+    """Whether the environment has the wheel, is made for this place, and finds the sources of this checkout."""
     (root / "protos" / "gen").mkdir(parents=True, exist_ok=True)
     (root / "protos" / "gen" / "found_by_path.py").touch()
     question = f"import {WHEEL}, deploy.local, found_by_path, os; print(os.path.dirname(found_by_path.__file__))"
     python = root / ".venv" / "bin" / "python"
     answer = subprocess.run([python, "-c", question], check=False, cwd="/", capture_output=True, text=True)
-    return answer.stdout.strip() == str(root / "protos" / "gen")
+    made_here = str(root / ".venv") in (root / ".venv" / "bin" / "activate").read_text(encoding="utf-8")
+    return made_here and answer.stdout.strip() == str(root / "protos" / "gen")
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,8 @@ async def test_two_at_once_after_an_interrupted_one_leave_one_whole_environment(
         await asyncio.sleep(0.01)
     os.killpg(interrupted.pid, 9)
     await interrupted.wait()
+    # Half a package, as an interrupted installer may leave it: by its metadata it is there.
+    (site_packages(ready) / WHEEL / "core.py").unlink()
 
     one, two = await asyncio.gather(asyncio.to_thread(set_up, ready), asyncio.to_thread(set_up, ready))
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
