@@ -1,5 +1,6 @@
 """What the gallery reads from the environment."""
 
+import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
@@ -9,10 +10,12 @@ from services.common.settings import Address, DatabaseSettings, ServiceSettings
 MIB = 1024 * 1024
 
 
+# Azure's rule; a wrong name would answer with a confusing error, and only at the first request.
+_CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9]+(?:-[a-z0-9]+)*")
+
+
 def _container(value: str) -> str:
-    # Azure's rule for container names; a wrong one answers with a confusing error only at the first request.
-    allowed = value.replace("-", "")
-    if not (3 <= len(value) <= 63 and allowed.isascii() and allowed.isalnum() and value.islower()) or "--" in value:
+    if not _CONTAINER.fullmatch(value):
         raise ValueError("not a container name")
     return value
 
