@@ -1,8 +1,10 @@
 """Secrets of the local stack, made once and kept below CONTENTLAB_HOME/secrets, readable by their owner only."""
 
 import base64
+import contextlib
 import os
 import secrets
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +21,13 @@ def azurite_key(home: Path) -> str:
 
 
 def _kept(path: Path, make: Callable[[], str]) -> Path:
+    """The file at `path`, made if there is none. Of several makers at once the first wins, and all see its secret."""
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        scratch = path.with_name(f"{path.name}.{os.getpid()}")
-        scratch.touch(mode=0o600)
-        scratch.write_text(make(), encoding="ascii")
-        scratch.replace(path)
+        # Its mode is 0600; linking it into place either happens whole or finds that another was first.
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="ascii") as scratch:
+            scratch.write(make())
+            scratch.flush()
+            with contextlib.suppress(FileExistsError):
+                os.link(scratch.name, path)
     return path

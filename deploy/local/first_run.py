@@ -33,7 +33,7 @@ def announcement(address: str, asset: str | None, *, emulated: bool) -> tuple[st
     generate = json.dumps({"prompt": PROMPT})
     provider = "the built-in emulator draws the pictures; nothing is charged" if emulated else "your own; it may charge"
     return (
-        f"AI Content Lab serves at {address}  (API: {address}/api/v1, docs: {address}/docs)",
+        f"AI Content Lab serves at {address}  (API: {address}/api/v1)",
         f"Model provider: {provider}. No sign-in: only this machine can connect.",
         "Try:",
         f"  curl -s {address}/api/v1/images:generate -H 'content-type: application/json' -d '{generate}'",
