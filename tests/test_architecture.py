@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,20 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
 }
 
 
+@cache
 def modules() -> list[Path]:
-    return sorted(path for top in ("services", "emulator", "gateway", "deploy") for path in (ROOT / top).rglob("*.py"))
+    folders = [ROOT / top for top in ("services", "emulator", "gateway", "deploy")]
+    return sorted(
+        path
+        for folder in folders
+        for path in folder.rglob("*.py")
+        if "node_modules" not in path.relative_to(ROOT).parts
+    )
+
+
+@cache
+def imported_by(path: Path) -> tuple[str, ...]:
+    return tuple(imports(path))
 
 
 def imports(path: Path, source: str | None = None) -> Iterator[str]:
