@@ -85,16 +85,14 @@ class EndpointClients:
         client = AsyncOpenAI(
             base_url=endpoint.base_url,
             api_key=api_key,
-            # Empty and not None: the SDK would take them from the process's environment, whatever the endpoint is.
             organization=endpoint.organization,
-            project="",
-            webhook_secret="",
             # A retry by the SDK would be a second call that nobody counted.
             max_retries=0,
             timeout=self._timeout(),
             http_client=self._http_client(endpoint.base_url),
         )
         self._closing.append(client.close)
+        # The SDK takes what it is not given from the process's environment, whatever the endpoint is.
         headers: dict[str, str | Omit] = {"OpenAI-Project": Omit()}
         if not endpoint.organization:
             headers["OpenAI-Organization"] = Omit()

@@ -5,7 +5,7 @@ Every rule of the check of a request is in these rows; code knows no model id.
 
 from collections.abc import Mapping
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
@@ -100,8 +100,11 @@ def _usd(value: object) -> int:
         return value
     if not isinstance(value, str):
         raise ValueError("a price is a decimal string in USD or an integer in micro-USD")
-    micro = Decimal(value) * 1_000_000
-    if micro != micro.to_integral_value():
+    try:
+        micro = Decimal(value) * 1_000_000
+    except InvalidOperation:
+        raise ValueError("not a number") from None
+    if not micro.is_finite() or micro != micro.to_integral_value():
         raise ValueError("a price is a whole number of micro-USD")
     return int(micro)
 

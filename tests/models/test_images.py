@@ -307,6 +307,10 @@ async def test_no_message_repeats_a_key(provider: OpenAIServer, calls: Calls) ->
     assert "[redacted]" in failed.error.message
 
 
+def test_a_key_of_any_form_is_scrubbed() -> None:
+    assert scrub("the key 0f1e2d3c4b5a is not valid", "0f1e2d3c4b5a") == "the key [redacted] is not valid"
+
+
 def test_a_providers_message_is_one_short_line() -> None:
     assert scrub("a\n\n b\tc", "") == "a b c"
     assert len(scrub("x" * 5000, "")) == 300

@@ -31,6 +31,7 @@ from services.models.paid_calls import (
     Subjects,
     fingerprint,
     paid_call_tables,
+    sweeper,
 )
 from services.models.usage import Usage
 
@@ -345,6 +346,31 @@ async def test_a_living_process_keeps_its_calls_for_longer_than_a_lease(payer: P
     assert (await running).state is State.SUCCEEDED
 
 
+async def test_after_the_database_was_away_the_living_get_time_to_say_so(
+    schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = 3.0
+    async with process(schema, at_work=False, lease=0.5) as silent:
+        opened = await silent.open()
+    await asyncio.sleep(0.6)
+    away = asyncio.Event()
+
+    async def first_away(engine: AsyncEngine) -> bool:
+        if away.is_set():
+            return True
+        away.set()
+        return False
+
+    monkeypatch.setattr(sweeper, "is_reachable", first_away)
+    async with process(schema, lease=lease) as other:
+        await asyncio.wait_for(away.wait(), 10)
+        await asyncio.sleep(lease / 2)
+        assert (await other.read(opened.call.id)).state is State.PLANNED, "its owner may be about to renew"
+        async with asyncio.timeout(20):
+            while (await other.read(opened.call.id)).state is not State.FAILED:  # noqa: ASYNC110 - a row has no event
+                await asyncio.sleep(0.1)
+
+
 async def test_a_result_that_comes_after_the_sweep_replaces_the_unknown_outcome(payer: Payer, schema: str) -> None:
     done = asyncio.Event()
     async with process(schema, at_work=False) as frozen:
@@ -378,9 +404,30 @@ async def test_a_result_that_comes_after_a_person_settled_it_changes_nothing(pay
     assert await payer.kept(opened.call.subject) is None
 
 
-async def test_a_process_that_lost_its_lease_does_not_send(payer: Payer, schema: str) -> None:
+async def test_a_process_that_was_frozen_before_it_sent_does_not_send(payer: Payer, schema: str) -> None:
+    """It knows that nothing was sent, and puts right what the sweep had to assume."""
     async with process(schema, at_work=False) as frozen:
         opened = await frozen.open()
+
+        async def perform(lease: Lease) -> Performed[str]:
+            await asyncio.sleep(LEASE * 1.1)
+            await payer.paid.sweep()
+            assert (await payer.read(opened.call.id)).state is State.OUTCOME_UNKNOWN
+            lease.check()
+            frozen.calls.append(opened.call.id)
+            return performed("x")
+
+        with pytest.raises(Unavailable) as raised:
+            await frozen.paid.run(opened, perform, keep, place=place)
+    assert frozen.calls == []
+    assert (raised.value.billed, raised.value.retry_safe) == (Billed.NO, True)
+    call = await payer.read(opened.call.id)
+    assert (call.state, call.billed) == (State.FAILED, Billed.NO)
+
+
+async def test_one_who_waited_long_for_a_place_has_a_fresh_lease(schema: str) -> None:
+    async with process(schema, at_work=False) as alone:
+        opened = await alone.open()
 
         @asynccontextmanager
         async def slow_place() -> AsyncIterator[None]:
@@ -389,15 +436,22 @@ async def test_a_process_that_lost_its_lease_does_not_send(payer: Payer, schema:
 
         async def perform(lease: Lease) -> Performed[str]:
             lease.check()
-            frozen.calls.append(opened.call.id)
             return performed("x")
 
-        with pytest.raises(Unavailable) as raised:
-            await frozen.paid.run(opened, perform, keep, place=slow_place)
-    assert frozen.calls == []
-    assert (raised.value.billed, raised.value.retry_safe) == (Billed.NO, True)
-    call = await payer.read(opened.call.id)
-    assert (call.state, call.billed) == (State.FAILED, Billed.NO)
+        assert (await alone.paid.run(opened, perform, keep, place=slow_place)).state is State.SUCCEEDED
+
+
+async def test_a_process_does_not_take_its_own_calls_for_dead(schema: str) -> None:
+    """Its database was away for longer than a lease: the row looks abandoned, and its owner knows better."""
+    done = asyncio.Event()
+    async with process(schema, at_work=False) as alive:
+        opened = await alive.open()
+        running = asyncio.create_task(alive.pay(opened, after=done))
+        await asyncio.sleep(LEASE * 1.1)
+        await alive.paid.sweep()
+        assert (await alive.read(opened.call.id)).state is State.CALLING
+        done.set()
+        assert (await running).state is State.SUCCEEDED
 
 
 async def test_a_call_that_was_swept_before_it_was_sent_is_not_sent(payer: Payer, schema: str) -> None:

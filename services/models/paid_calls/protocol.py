@@ -142,7 +142,7 @@ class PaidCalls:
         with self._leases.holding(opened) as lease:
             try:
                 async with place():
-                    call = await self._begin(call)
+                    call = await self._begin(call, lease)
                     performed = await self._perform(call, lease, perform)
             except CallFailed as failed:
                 settled = await self._settle_failure(call, failed)
@@ -154,12 +154,13 @@ class PaidCalls:
             raise settled.error or outcome_unknown()
         return settled
 
-    async def _begin(self, call: PaidCall) -> PaidCall:
-        """Commits CALLING before a byte is sent.
+    async def _begin(self, call: PaidCall, lease: Lease) -> PaidCall:
+        """Commits CALLING, with a fresh lease, before a byte is sent.
 
         Raises:
             CallFailed: it could not be; nothing was sent.
         """
+        until = self._leases.deadline()
         try:
             async with self._engine.begin() as connection:
                 begun = await self._store.begin(connection, call)
@@ -171,6 +172,7 @@ class PaidCalls:
             raise CallFailed(not_begun("The database went away before the call was sent.")) from error
         if begun is None:
             raise CallFailed(not_begun("The call was given up before it was sent."))
+        lease.until = until
         return begun
 
     async def _perform(
