@@ -7,13 +7,18 @@ from typing import Any
 
 import pytest_asyncio
 from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.schema import CreateSchema
 
+from services.common.database import sqlalchemy_url
 from services.models.endpoints import EndpointClients
 from services.models.failures import CallFailed
 from services.models.image_requests import ImageRequest, check_image_request
 from services.models.images import ImageAdapter, ImageAnswer
 from services.models.registry import build, shipped
 from services.models.rows import Endpoint
+from tests.conftest import NewDatabase
+from tests.models.payers import Payer, metadata, process
 from tests.support.openai_server import OpenAIServer, openai_server
 
 TODAY = date(2026, 11, 23)
@@ -76,3 +81,20 @@ async def calls(provider: OpenAIServer) -> AsyncIterator[Calls]:
     yield made
     for clients in made.clients:
         await clients.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def schema(new_database: NewDatabase) -> str:
+    url = await new_database()
+    engine = create_async_engine(sqlalchemy_url(url))
+    async with engine.begin() as connection:
+        await connection.execute(CreateSchema("paying"))
+        await connection.run_sync(metadata.create_all)
+    await engine.dispose()
+    return url
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def payer(schema: str) -> AsyncIterator[Payer]:
+    async with process(schema) as running:
+        yield running
