@@ -20,11 +20,11 @@ local TRANSPORT_ERRORS = {
 local INTERNAL = {"INTERNAL_ERROR", "Internal error; quote the request id."}
 local LEAVES_OUTCOME_OPEN = {["1"] = true, ["2"] = true, ["4"] = true, ["13"] = true, ["14"] = true}
 
-local function info(reason, billed, id, field)
+local function info(reason, billed, retry_safe, id, field)
   local more = field and string.format('"field":"%s",', field) or ""
   return string.format(
-    '{"@type":"%s","reason":"%s","domain":"contentlab","metadata":{%s"billed":"%s","retrySafe":"false","requestId":"%s"}}',
-    ERROR_INFO, reason, more, billed, id
+    '{"@type":"%s","reason":"%s","domain":"contentlab","metadata":{%s"billed":"%s","retrySafe":"%s","requestId":"%s"}}',
+    ERROR_INFO, reason, more, billed, tostring(retry_safe), id
   )
 end
 
@@ -32,10 +32,12 @@ local function status(code, message, details)
   return string.format('{"code":%s,"message":"%s","details":[%s]}', code, message, details)
 end
 
-local function is_paid(handle)
-  local kind = handle:metadata():get("kind")
-  return kind ~= nil and kind:sub(1, 4) == "paid"
+local function kind_of(handle)
+  return handle:metadata():get("kind") or ""
 end
+
+local PAID = {paid = true, paid_stream = true}
+local READS = {read = true, watch = true, download = true}
 
 local function refine_status(headers)
   local code = headers:get("x-http-code")
@@ -78,12 +80,12 @@ local function malformed(json)
   local id = json:match('"requestId":"([^"]*)"') or ""
   local text, field = explain(json)
   if field == nil then
-    return status(3, "The request cannot be read: " .. text, info("MALFORMED_REQUEST", "no", id))
+    return status(3, "The request cannot be read: " .. text, info("MALFORMED_REQUEST", "no", false, id))
   end
   local violation = string.format(
     '{"@type":"%s","fieldViolations":[{"field":"%s","description":"%s"}]}', BAD_REQUEST, field, text
   )
-  return status(3, field .. ": " .. text, info("INVALID_FIELD", "no", id, field) .. "," .. violation)
+  return status(3, field .. ": " .. text, info("INVALID_FIELD", "no", false, id, field) .. "," .. violation)
 end
 
 -- An error of a service's transport in JSON, completed to the shape of all errors; nil if it has that already.
@@ -93,12 +95,13 @@ local function completed(handle, json)
     return nil
   end
   local id = handle:streamInfo():dynamicMetadata():get(NAMESPACE)["request_id"]
-  if is_paid(handle) and LEAVES_OUTCOME_OPEN[code] then
+  local kind = kind_of(handle)
+  if PAID[kind] and LEAVES_OUTCOME_OPEN[code] then
     handle:headers():replace(":status", "504")
-    return status(4, handle:filterContext():get("cut"), info("OUTCOME_UNKNOWN", "unknown", id))
+    return status(4, handle:filterContext():get("cut"), info("OUTCOME_UNKNOWN", "unknown", false, id))
   end
   local reason, message = unpack(TRANSPORT_ERRORS[code] or INTERNAL)
-  return status(code, message, info(reason, is_paid(handle) and "unknown" or "no", id))
+  return status(code, message, info(reason, PAID[kind] and "unknown" or "no", READS[kind] or false, id))
 end
 
 local function complete_json(handle, headers)
@@ -116,7 +119,7 @@ end
 
 local function complete_grpc(handle, headers)
   local code = headers:get("grpc-status")
-  if LEAVES_OUTCOME_OPEN[code] and headers:get("grpc-status-details-bin") == nil and is_paid(handle) then
+  if LEAVES_OUTCOME_OPEN[code] and headers:get("grpc-status-details-bin") == nil and PAID[kind_of(handle)] then
     headers:replace("grpc-status", "4")
     headers:replace("grpc-message", handle:filterContext():get("cut"))
     headers:replace("grpc-status-details-bin", handle:filterContext():get("cut_details"))
