@@ -8,7 +8,6 @@ from datetime import timedelta
 import structlog
 from prometheus_client import CollectorRegistry, Gauge
 
-from services.common.database import is_unavailable
 from services.common.errors import ServiceError
 from services.image.adapters.gallery import Gallery, Refused, Upload
 from services.image.adapters.generations import Generations
@@ -24,6 +23,7 @@ from services.image.domain.generations import (
 )
 from services.image.domain.naming import display_name_of, numbered
 from services.image.domain.requests import Placement
+from services.models.paid_calls import may_pass
 
 AT_A_TIME = 4
 POLL_SECONDS = 1.0
@@ -77,7 +77,7 @@ class Deliverer:
             try:
                 delivered = await self.deliver_due()
             except Exception as error:
-                if not is_unavailable(error):
+                if not may_pass(error):
                     raise
                 _log.warning("spool_waits_for_database", error=type(error).__name__)
                 delivered = 0

@@ -11,7 +11,6 @@ from datetime import UTC, date, datetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.common.caller import current_caller
-from services.common.database import is_unavailable
 from services.common.errors import Billed, DeadlineExceeded, Unavailable
 from services.common.names import new_id
 from services.image.adapters import generations as rows
@@ -22,7 +21,7 @@ from services.image.domain.requests import GENERATE, GenerateRequest
 from services.image.making import Maker
 from services.image.running import Running
 from services.models.image_requests import CheckedImageRequest, check_image_request
-from services.models.paid_calls import Intent, Opened, PaidCall, PaidCalls
+from services.models.paid_calls import Intent, Opened, PaidCall, PaidCalls, may_pass
 from services.models.registry import Registry
 
 # How long one who attached to another process's generation waits for its first delivery to end.
@@ -81,7 +80,7 @@ class Generating:
         try:
             call = await self._known(request) or await self._begin(request, request_id)
         except Exception as error:
-            if not is_unavailable(error):
+            if not may_pass(error):
                 raise
             raise Unavailable(
                 "UNAVAILABLE",
@@ -92,7 +91,7 @@ class Generating:
         try:
             return await self._outcome(call, patience, attachable=bool(request.request_id))
         except Exception as error:
-            if not is_unavailable(error):
+            if not may_pass(error):
                 raise
             raise _still_running(call, attachable=bool(request.request_id)) from error
 

@@ -8,7 +8,6 @@ from datetime import date
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.common.database import is_unavailable
 from services.image.adapters import generations as rows
 from services.image.adapters import spool
 from services.image.adapters.gallery import digest
@@ -29,7 +28,7 @@ from services.models.endpoints import EndpointClients
 from services.models.image_requests import CheckedImageRequest
 from services.models.images import Image, ImageAdapter, ImageAnswer
 from services.models.money import cost_shares, usage_shares
-from services.models.paid_calls import Lease, Opened, PaidCall, PaidCalls, Performed
+from services.models.paid_calls import Lease, Opened, PaidCall, PaidCalls, Performed, may_pass
 from services.models.patience import patiently
 
 _log = structlog.get_logger(__name__)
@@ -111,7 +110,7 @@ class Maker:
                 await self._deliverer.deliver(kept, made.contents)
             return await self._generations.get(new.id) or kept
         except Exception as error:
-            if not is_unavailable(error):
+            if not may_pass(error):
                 raise
             # What is spooled is safe, and is delivered when the database is back.
             _log.warning("delivery_waits_for_database", generation=new.id, error=type(error).__name__)

@@ -14,6 +14,7 @@
 Tables live in the caller's schema: `paid_call_tables` adds them to its MetaData, `migrations` creates them.
 """
 
+from services.models.paid_calls.faults import may_pass
 from services.models.paid_calls.leases import Lease
 from services.models.paid_calls.metrics import PaidCallMetrics
 from services.models.paid_calls.protocol import PaidCalls, Performed
@@ -43,5 +44,6 @@ __all__ = [
     "State",
     "Subjects",
     "fingerprint",
+    "may_pass",
     "paid_call_tables",
 ]

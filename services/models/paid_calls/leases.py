@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.common.database import is_unavailable
 from services.common.errors import Unavailable
+from services.models.paid_calls.faults import may_pass
 from services.models.paid_calls.records import Opened
 from services.models.paid_calls.store import PaidCallStore
 
@@ -89,7 +89,7 @@ class Leases:
             async with asyncio.timeout(self.seconds), self._engine.begin() as connection:
                 kept = await self._store.renew(connection, fences)
         except Exception as error:
-            if not isinstance(error, TimeoutError) and not is_unavailable(error):
+            if not may_pass(error):
                 raise
             _log.warning("lease_not_renewed", calls=len(fences), error=type(error).__name__)
             return False

@@ -8,15 +8,14 @@ from datetime import date
 from typing import Any, Generic, TypeVar
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.common.background import background_tasks
-from services.common.database import is_unavailable
 from services.common.errors import Billed, Internal, InvalidArgument, ServiceError, Unavailable
 from services.common.names import new_id
 from services.models.failures import CallFailed, outcome_unknown
 from services.models.money import Cost
+from services.models.paid_calls.faults import may_pass
 from services.models.paid_calls.leases import Lease, Leases
 from services.models.paid_calls.metrics import PaidCallMetrics
 from services.models.paid_calls.outcomes import accounting, not_begun, plain, printable
@@ -167,7 +166,7 @@ class PaidCalls:
                 if begun is not None:
                     await self._subjects.on_change(connection, begun)
         except Exception as error:
-            if not is_unavailable(error):
+            if not may_pass(error):
                 raise
             raise CallFailed(not_begun("The database went away before the call was sent.")) from error
         if begun is None:
@@ -246,7 +245,7 @@ class PaidCalls:
                     settled = await settle(connection)
                     found = settled or await self._store.by_id(connection, call.id)
             except Exception as error:
-                if not _may_pass(error):
+                if not may_pass(error):
                     raise
                 _log.warning("settlement_waits_for_database", paid_call=call.id, error=type(error).__name__)
                 await asyncio.sleep(pause)
@@ -264,8 +263,3 @@ class PaidCalls:
 def _refuse_other_body(call: PaidCall, fingerprint: bytes) -> None:
     if call.fingerprint != fingerprint:
         raise InvalidArgument.field("request_id", "was used with another request; take a new one", "REQUEST_ID_REUSED")
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether a settlement that failed so can succeed later: everything but a mistake in the statement or its data."""
-    return is_unavailable(error) or isinstance(error, OperationalError | InterfaceError | TimeoutError)

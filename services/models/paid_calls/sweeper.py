@@ -7,8 +7,9 @@ from dataclasses import replace
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.common.database import is_reachable, is_unavailable
+from services.common.database import is_reachable
 from services.common.errors import Billed
+from services.models.paid_calls.faults import may_pass
 from services.models.paid_calls.leases import Leases
 from services.models.paid_calls.metrics import PaidCallMetrics
 from services.models.paid_calls.outcomes import abandoned
@@ -47,7 +48,7 @@ class Sweeper:
             elif time.monotonic() >= self._not_before:
                 await self.sweep()
         except Exception as error:
-            if not is_unavailable(error):
+            if not may_pass(error):
                 raise
             self._not_before = time.monotonic() + self._leases.seconds
             _log.warning("sweep_waits_for_database", error=type(error).__name__)
