@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.common.errors import Billed, Unavailable
+from services.common.errors import Billed, InvalidArgument, Unavailable, Violation
+from services.models.failures import CallFailed
 from services.models.paid_calls import Lease, PaidCall, Performed, State
 from tests.models.payers import LEASE, Payer, keep, performed, place, process
 
@@ -94,3 +95,20 @@ async def test_the_living_keep_their_calls_over_a_time_without_writes(schema: st
         assert (await owner.read(opened.call.id)).state is State.CALLING
         done.set()
         assert (await paying).state is State.SUCCEEDED
+
+
+async def test_a_refusal_is_told_whatever_characters_a_provider_uses(payer: Payer) -> None:
+    opened = await payer.open()
+    odd = InvalidArgument(
+        "PROVIDER_REJECTED",
+        "refused\0: \ud800 ü",
+        metadata={"providerCode": "\udfff\0"},
+        violations=[Violation("prompt\0", "\ud800")],
+    )
+    with pytest.raises(InvalidArgument) as raised:
+        await payer.pay(opened, CallFailed(odd))
+    assert (raised.value.message, raised.value.billed) == ("refused: ? ü", Billed.NO)
+    assert raised.value.metadata["providerCode"] == "?"
+    assert raised.value.violations == (Violation("prompt", "?"),)
+    call = await payer.read(opened.call.id)
+    assert (call.state, call.billed) == (State.FAILED, Billed.NO)

@@ -165,17 +165,24 @@ def fingerprint(method: str, body: Mapping[str, Any]) -> bytes:
 
 
 def dump_error(error: ServiceError) -> dict[str, Any]:
-    """The error for a JSON column."""
+    """The error for a JSON column, without the characters that such a column refuses: a provider may have sent them."""
     return {
         "code": error.code.name,
         "reason": error.reason,
-        "message": error.message,
+        "message": _storable(error.message),
         "billed": error.billed.value,
         "retrySafe": error.retry_safe,
-        "metadata": error.metadata,
-        "violations": [[violation.field, violation.description, violation.reason] for violation in error.violations],
+        "metadata": {_storable(key): _storable(value) for key, value in error.metadata.items()},
+        "violations": [
+            [_storable(violation.field), _storable(violation.description), violation.reason]
+            for violation in error.violations
+        ],
         "retryAfter": error.retry_after,
     }
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def load_error(data: Mapping[str, Any] | None) -> ServiceError | None:
