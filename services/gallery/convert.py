@@ -127,9 +127,11 @@ def wants_full(request: pb.ListAssetsRequest) -> bool:
 def list_response(found: list[Asset], total: int, page: Page, *, full: bool) -> pb.ListAssetsResponse:
     """A page of what was found, which is one more than the page takes when there is another one."""
     response = pb.ListAssetsResponse(total_size=min(total, MAX_COUNT), total_size_exact=total <= MAX_COUNT)
+    size = 0
     for asset in found[: page.size]:
         message = asset_message(asset, full=full)
-        if response.assets and response.ByteSize() + message.ByteSize() > PAGE_BYTES:
+        size += message.ByteSize()
+        if response.assets and size > PAGE_BYTES:
             break
         response.assets.append(message)
     shown = len(response.assets)

@@ -30,6 +30,9 @@ from services.gallery.ports import BlobConflict, BlobStore, document_key, origin
 RECEIVE_SECONDS = 900.0
 """The gateway gives an upload no longer either."""
 
+CONCURRENT_INSERTIONS = 4
+"""Each holds a database connection while `asset.json` is written: slow storage must not use up the pool."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -53,6 +56,7 @@ class Uploads:
         self._inspector = inspector
         self._limits = limits
         self._slots = asyncio.Semaphore(limits.concurrent)
+        self._insertions = asyncio.Semaphore(CONCURRENT_INSERTIONS)
         self._storing: set[asyncio.Task[Asset]] = set()
 
     async def store(self, request: UploadRequest, chunks: AsyncIterator[bytes]) -> Asset:
@@ -138,7 +142,7 @@ class Uploads:
             await self._blobs.put(original, spool, mime_type=media.mime_type, sha256=media.sha256)
         except BlobConflict:
             raise failures.asset_exists(f"assets/{new.id}") from None
-        async with self._catalog.insertion(new) as asset:
+        async with self._insertions, self._catalog.insertion(new) as asset:
             if asset is not None:
                 # Others with this id wait at the insertion, so the document is that of the row that commits.
                 document = document_key(media.media_type, new.id)

@@ -115,6 +115,27 @@ async def test_the_document_is_that_of_the_upload_that_won(user: Client, monkeyp
     assert document.display_name == (await user.get(f"assets/{asset_id}")).display_name
 
 
+async def test_slow_storage_leaves_connections_to_those_who_read(user: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, replace = asyncio.Event(), AzureBlobStore.replace
+
+    async def slow(self: AzureBlobStore, key: BlobKey, data: bytes, *, mime_type: str) -> None:
+        await go_on.wait()
+        await replace(self, key, data, mime_type=mime_type)
+
+    settings = user.gallery.settings
+    assert settings.max_concurrent_uploads > settings.database_pool_size + settings.database_pool_overflow
+    monkeypatch.setattr(AzureBlobStore, "replace", slow)
+    uploads = [asyncio.ensure_future(user.upload(PICTURE)) for _ in range(settings.max_concurrent_uploads)]
+    await asyncio.sleep(1.5)
+    try:
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(user.page() for _ in range(8)))
+    finally:
+        go_on.set()
+        stored = await asyncio.gather(*uploads)
+    assert len({asset.name for asset in stored}) == len(uploads)
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def cut_off(
     new_database: NewDatabase, azurite: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch

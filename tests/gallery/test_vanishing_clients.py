@@ -33,8 +33,8 @@ async def gallery(
         azurite,
         tmp_path_factory.mktemp("gallery"),
         max_concurrent_uploads=SLOTS,
-        upload_wait_seconds=0.4,
-        upload_idle_seconds=1.5,
+        upload_wait_seconds=1.0,
+        upload_idle_seconds=3.0,
         download_idle_seconds=0.7,
     ) as running:
         yield running
@@ -138,7 +138,7 @@ async def test_a_reader_that_stops_reading_is_given_up_and_holds_up_nobody(user:
     async with asyncio.timeout(10):
         assert (await user.get(asset.name)).name == asset.name
         assert (await user.download(asset.name, ("range", "bytes=0-9"))).data == video(100)[:10]
-    await asyncio.sleep(1.2)
+    await asyncio.sleep(2.5)
     for call in stalled:
         assert (await refusal(read_to_the_end(call))).code == grpc.StatusCode.DEADLINE_EXCEEDED
 

@@ -15,6 +15,7 @@ from services.gallery.adapters.rows import select_assets, to_asset, values_of
 from services.gallery.adapters.tables import asset, folder
 from services.gallery.domain import failures
 from services.gallery.domain.assets import Asset
+from services.gallery.domain.folders import FolderRef
 from services.gallery.domain.listing import MAX_COUNT, Filters, Position
 from services.gallery.domain.uploads import NewAsset
 
@@ -146,7 +147,7 @@ async def _conditions(connection: AsyncConnection, owner: str, filters: Filters)
     if not filters.show_deleted:
         conditions.append(asset.c.delete_time.is_(None))
     if filters.folder is not None:
-        conditions.append(await _in_folder(connection, owner, filters))
+        conditions.append(await _in_folder(connection, owner, filters.folder, below=filters.include_subfolders))
     if filters.media_type is not None:
         conditions.append(asset.c.media_type == filters.media_type.value)
     if filters.tags:
@@ -165,13 +166,11 @@ async def _conditions(connection: AsyncConnection, owner: str, filters: Filters)
     return conditions
 
 
-async def _in_folder(connection: AsyncConnection, owner: str, filters: Filters) -> sa.ColumnElement[bool]:
-    assert filters.folder is not None  # noqa: S101 - narrows the type; the caller has checked
-    found = await find_folder(connection, owner, filters.folder)
+async def _in_folder(connection: AsyncConnection, owner: str, ref: FolderRef, *, below: bool) -> sa.ColumnElement[bool]:
+    found = await find_folder(connection, owner, ref)
     if found is None:
-        raise failures.folder_not_found(str(filters.folder))
-    if not filters.include_subfolders:
+        raise failures.folder_not_found(str(ref))
+    if not below:
         return asset.c.folder_id == found.id
-    below = sa.func.starts_with(folder.c.path, found.path + "/")
-    inside = sa.select(folder.c.id).where(folder.c.owner == owner, (folder.c.id == found.id) | below)
-    return asset.c.folder_id.in_(inside)
+    inside = (folder.c.id == found.id) | sa.func.starts_with(folder.c.path, found.path + "/")
+    return asset.c.folder_id.in_(sa.select(folder.c.id).where(folder.c.owner == owner, inside))

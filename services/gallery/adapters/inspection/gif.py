@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
-_EXTENSION, _FRAME, _TRAILER = 0x21, 0x2C, 0x3B
-_GRAPHIC_CONTROL = 0xF9
+_EXTENSION, _FRAME, _TRAILER = b"!", b",", b";"
+_GRAPHIC_CONTROL = b"\xf9"
 _RESTORE_BACKGROUND, _RESTORE_PREVIOUS = 2, 3
 _OPAQUE = 255
 
@@ -83,21 +83,20 @@ def _frames(file: BinaryIO, header: _Header) -> Iterator[_Frame]:
     """The frames up to the trailer, or to the end of a file that has none."""
     disposal, transparent_index = 0, None
     while introducer := file.read(1):
-        match introducer[0]:
-            case code if code == _EXTENSION:
-                label = _take(file, 1)[0]
-                content = _sub_blocks(file)
-                if label == _GRAPHIC_CONTROL:
-                    _, packed, _, _, index, *_ = content
-                    disposal = packed >> 2 & 7
-                    transparent_index = index if packed & 1 else None
-            case code if code == _FRAME:
-                yield _read_frame(file, header, disposal, transparent_index)
-                disposal, transparent_index = 0, None
-            case code if code == _TRAILER:
-                return
-            case _:
-                raise ValueError("no GIF block")
+        if introducer == _TRAILER:
+            return
+        if introducer == _FRAME:
+            yield _read_frame(file, header, disposal, transparent_index)
+            disposal, transparent_index = 0, None
+        elif introducer == _EXTENSION:
+            label = _take(file, 1)
+            content = _sub_blocks(file)
+            if label == _GRAPHIC_CONTROL:
+                _, packed, _, _, index, *_ = content
+                disposal = packed >> 2 & 7
+                transparent_index = index if packed & 1 else None
+        else:
+            raise ValueError("no GIF block")
 
 
 def _read_frame(file: BinaryIO, header: _Header, disposal: int, transparent_index: int | None) -> _Frame:
