@@ -57,6 +57,10 @@ def _cluster(settings: GatewaySettings, upstream: str, lane: Lane, health_name: 
         "connect_timeout": duration(times.connect),
         # Processes listen on a port each: Envoy holds one HTTP/2 connection a worker, so a shared port does not spread.
         "lb_policy": "LEAST_REQUEST",
+        # By default Envoy calls dead processes too when fewer than half are well. A refusal costs nothing; a paid call
+        # sent to a frozen process ends after minutes with its outcome unknown. Changes of health count at once, not
+        # collected for a second, during which the health page would already say otherwise.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": "0s"},
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [_endpoint(address) for address in addresses]}],

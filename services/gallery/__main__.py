@@ -10,14 +10,13 @@ from functools import partial
 from pathlib import Path
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from contentlab.gallery.v1.gallery_service_pb2_grpc import add_GalleryServiceServicer_to_server
 from services.common.database import create_engine, is_reachable, wait_until_reachable
 from services.common.errors import Unavailable
 from services.common.main import Command, main
 from services.common.migrations import migrate
-from services.common.server import Application, Service, serve
+from services.common.server import Application, Service, new_registry, serve
 from services.gallery.adapters.azure_blobs import AzureBlobStore
 from services.gallery.adapters.azure_client import open_client, storage_kind
 from services.gallery.adapters.catalog import Catalog
@@ -29,11 +28,10 @@ from services.gallery.library import Library
 from services.gallery.ports import BlobStore
 from services.gallery.servicer import GalleryServicer
 from services.gallery.settings import GallerySettings
+from services.gallery.storage_watch import StorageWatch
 from services.gallery.uploads import UploadLimits, Uploads
 
 SERVICE_NAME = "contentlab.gallery.v1.GalleryService"
-# The pricier half of readiness; the database is asked at every poll.
-STORAGE_CHECK_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -71,35 +69,21 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
         servicer = GalleryServicer(  # type: ignore[abstract]  # what is not built answers UNIMPLEMENTED
             uploads, library, environment, stall_seconds=settings.download_idle_seconds
         )
+        registry = new_registry()
         yield Application(
             [Service(SERVICE_NAME, partial(add_GalleryServiceServicer_to_server, servicer))],
-            ready=_Readiness(engine, blobs),
-            background={"mirror": library.mirror_changes},
+            ready=partial(is_reachable, engine),
+            background={
+                "mirror": library.mirror_changes,
+                "storage_watch": StorageWatch(blobs, registry).poll_forever,
+            },
+            registry=registry,
         )
 
 
 async def apply_migrations(settings: GallerySettings) -> None:
     """Brings the schema up to date."""
     await migrate(settings.database_url.get_secret_value(), SCHEMA, Path(__file__).parent / "migrations")
-
-
-class _Readiness:
-    """Database and storage answer; storage's last good answer counts for a few seconds."""
-
-    def __init__(self, engine: AsyncEngine, blobs: BlobStore) -> None:
-        self._engine = engine
-        self._blobs = blobs
-        self._storage_until = 0.0
-
-    async def __call__(self) -> bool:
-        if not await is_reachable(self._engine):
-            return False
-        if time.monotonic() < self._storage_until:
-            return True
-        if not await self._blobs.is_reachable():
-            return False
-        self._storage_until = time.monotonic() + STORAGE_CHECK_SECONDS
-        return True
 
 
 async def _prepare(blobs: BlobStore, *, seconds: float) -> None:

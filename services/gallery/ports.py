@@ -76,4 +76,4 @@ class BlobStore(Protocol):
         """
 
     async def is_reachable(self) -> bool:
-        """Whether storage answers right now: a readiness check."""
+        """Whether storage answers right now."""

@@ -14,6 +14,7 @@ import psycopg
 from azure.storage.blob.aio import BlobServiceClient
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
@@ -38,15 +39,24 @@ class Gallery:
     port: int
     channel: grpc.aio.Channel
     storage: BlobServiceClient
+    registry: CollectorRegistry
 
     def user(self, principal: str | None = None) -> "Client":
         """A user as the gateway vouches for it; a new one by default."""
         return Client(self, principal or f"user-{secrets.token_hex(6)}", "gateway")
 
-    async def wait_for_health(self, *, serving: bool) -> None:
+    async def wait_for_metric(self, name: str, value: float) -> None:
+        """Until a metric without labels has the value."""
+        async with asyncio.timeout(30):
+            while True:
+                if self.registry.get_sample_value(name) == value:
+                    return
+                await asyncio.sleep(0.05)
+
+    async def wait_for_health(self, *, serving: bool, seconds: float = 30) -> None:
         """Until the service says so of itself."""
         wanted = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(seconds):
             watch = health_pb2_grpc.HealthStub(self.channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE_NAME))
             async for response in watch:
                 if response.status == wanted:
@@ -249,4 +259,4 @@ async def running_gallery(database_url: str, azurite: str, directory: Path, **ov
         running_server(application, settings) as server,
         grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
     ):
-        yield Gallery(settings, server.port, channel, storage)
+        yield Gallery(settings, server.port, channel, storage, application.registry)

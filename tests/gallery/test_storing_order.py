@@ -9,6 +9,8 @@ import pytest
 import pytest_asyncio
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
+from services.common.health import FAILURES_BEFORE_NOT_SERVING, POLL_SECONDS
+from services.gallery import storage_watch
 from services.gallery.adapters import azure_blobs
 from services.gallery.adapters.azure_blobs import AzureBlobStore
 from services.gallery.adapters.catalog import Catalog
@@ -142,6 +144,7 @@ async def cut_off(
 ) -> AsyncIterator[tuple[Client, Proxy]]:
     """A gallery that reaches its storage through a line that can be cut."""
     monkeypatch.setattr(azure_blobs, "CALL_SECONDS", 2)
+    monkeypatch.setattr(storage_watch, "POLL_SECONDS", 0.1)
     async with Proxy.to(azurite) as proxy:
         directory = tmp_path_factory.mktemp("gallery")
         async with running_gallery(await new_database(), proxy.connection_string, directory) as running:
@@ -166,13 +169,20 @@ async def test_storage_that_does_not_answer_is_said_so_in_time_and_nothing_is_st
     assert (await user.upload(png(9, 9))).width_px == 9
 
 
-async def test_a_service_without_storage_is_not_ready(cut_off: tuple[Client, Proxy]) -> None:
+async def test_storage_that_is_down_is_seen_and_takes_the_index_out_of_nobodys_reach(
+    cut_off: tuple[Client, Proxy],
+) -> None:
     user, proxy = cut_off
-    await user.gallery.wait_for_health(serving=True)
+    asset = await user.upload(PICTURE)
     proxy.cut()
-    await user.gallery.wait_for_health(serving=False)
+    await user.gallery.wait_for_metric("contentlab_storage_reachable", 0)
+    # Longer than it takes to be called not ready.
+    await asyncio.sleep((FAILURES_BEFORE_NOT_SERVING + 1) * POLL_SECONDS)
+    await user.gallery.wait_for_health(serving=True, seconds=0.5)
+    assert (await user.get(asset.name)).name == asset.name
+    assert (await refusal(user.download(asset.name))).reason == "STORAGE_UNAVAILABLE"
     proxy.mend()
-    await user.gallery.wait_for_health(serving=True)
+    await user.gallery.wait_for_metric("contentlab_storage_reachable", 1)
 
 
 async def test_a_failed_insertion_is_never_acknowledged(user: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,6 @@ IMPATIENT = Times(
     transfer_idle=30,
     request_idle=0.5,
     request_headers=0.5,
-    health=0.2,
 )
 
 

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import grpc.aio
@@ -96,12 +97,19 @@ def scripted(upstream: str, script: Script) -> Service:
 
 
 @asynccontextmanager
-async def upstream(name: str, script: Script, port: int = 0) -> AsyncIterator[int]:
+async def upstream(
+    name: str, script: Script, port: int = 0, *, is_ready: Callable[[], bool] = lambda: True
+) -> AsyncIterator[int]:
     """A server of the suite's own kind, with its interceptors and its health, for the duration of the block."""
+
+    async def ready() -> bool:
+        return is_ready()
+
     settings = ServiceSettings(
         listen=f"127.0.0.1:{port}", lame_duck_seconds=0, drain_seconds=0, max_receive_bytes=INLINE_LIMIT
     )
-    async with running_server(Application([scripted(name, script)]), settings) as server:
+    application = Application([scripted(name, script)], ready=ready)
+    async with running_server(application, settings, poll_seconds=0.1) as server:
         yield server.port
 
 
@@ -179,11 +187,16 @@ async def _is_ready(admin_port: int) -> bool:
 
 
 def gateway_settings(
-    ports: Mapping[str, int], *, times: Times | None = None, limits: Limits | None = None
+    ports: Mapping[str, int],
+    *,
+    times: Times | None = None,
+    limits: Limits | None = None,
+    more: Mapping[str, Sequence[int]] = MappingProxyType({}),
 ) -> GatewaySettings:
-    """Settings on free ports; a service without a port gets one where nothing listens."""
+    """Settings on free ports; a service without a port gets one where nothing listens, one in `more` has several."""
+    upstreams = {name: (ports.get(name) or free_port(), *more.get(name, ())) for name in UPSTREAM_NAMES}
     return GatewaySettings(
-        upstreams={name: (Address("127.0.0.1", ports.get(name) or free_port()),) for name in UPSTREAM_NAMES},
+        upstreams={name: tuple(Address("127.0.0.1", port) for port in found) for name, found in upstreams.items()},
         descriptor=DESCRIPTOR_SET,
         listen=Address("127.0.0.1", free_port()),
         admin=Address("127.0.0.1", free_port()),

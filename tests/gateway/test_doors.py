@@ -87,7 +87,7 @@ async def test_the_health_page_tells_the_truth_and_a_service_that_is_down_is_503
         ports = {
             name: await stack.enter_async_context(upstream(name, Script())) for name in ("image", "gallery", "usage")
         }
-        settings = gateway_settings({**ports, "video": port}, times=Times(health=0.2))
+        settings = gateway_settings({**ports, "video": port}, times=Times(health=0.5))
         log = await stack.enter_async_context(running_envoy(settings, tmp_path))
         gateway = Gateway(settings, log)
         async with gateway.client() as client:
