@@ -36,15 +36,20 @@ def sqlalchemy_url(database_url: str) -> URL:
 
 
 def connect_arguments(
-    *, connect_timeout: int, application_name: str, statement_timeout: float = 0
+    *, connect_timeout: int, application_name: str, statement_timeout: float = 0, idle_in_transaction_timeout: float = 0
 ) -> dict[str, str | int]:
     """libpq parameters that notice a dead server: keepalives after 15 s, gone after 30 s unacknowledged.
 
-    `statement_timeout` (seconds, 0: none) is enforced by the server, whatever has become of the client.
+    `statement_timeout` and `idle_in_transaction_timeout` (seconds, 0: none) are enforced by the server, whatever has
+    become of the client.
     """
-    limit = {"options": f"-c statement_timeout={round(statement_timeout * 1000)}"} if statement_timeout else {}
+    limits = {
+        "statement_timeout": statement_timeout,
+        "idle_in_transaction_session_timeout": idle_in_transaction_timeout,
+    }
+    options = " ".join(f"-c {name}={round(seconds * 1000)}" for name, seconds in limits.items() if seconds)
     return {
-        **limit,
+        **({"options": options} if options else {}),
         "connect_timeout": connect_timeout,
         "application_name": application_name,
         "keepalives": 1,
@@ -55,8 +60,13 @@ def connect_arguments(
     }
 
 
-def create_engine(settings: DatabaseSettings, *, application_name: str) -> AsyncEngine:
-    """The engine of this process; `await engine.dispose()` at the end."""
+def create_engine(
+    settings: DatabaseSettings, *, application_name: str, idle_in_transaction_timeout: float = 0
+) -> AsyncEngine:
+    """The engine of this process; `await engine.dispose()` at the end.
+
+    `idle_in_transaction_timeout` (seconds, 0: none) frees the locks of a process that was frozen in a transaction.
+    """
     return create_async_engine(
         sqlalchemy_url(settings.database_url.get_secret_value()),
         pool_size=settings.database_pool_size,
@@ -69,6 +79,7 @@ def create_engine(settings: DatabaseSettings, *, application_name: str) -> Async
             connect_timeout=settings.database_connect_timeout,
             application_name=application_name,
             statement_timeout=settings.database_statement_timeout,
+            idle_in_transaction_timeout=idle_in_transaction_timeout,
         ),
     )
 

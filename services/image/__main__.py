@@ -40,6 +40,8 @@ from services.models.selection import Selection, select
 
 SERVICE_NAME = "contentlab.image.v1.ImageService"
 PAID_METHODS = frozenset({"GenerateImages"})
+# A process that is frozen within a settlement holds its row for so long; one that is alive never idles in it.
+IDLE_SECONDS = 60.0
 
 _log = structlog.get_logger(__name__)
 
@@ -62,8 +64,10 @@ async def image(
         ConnectionError: the database did not come up in time.
     """
     async with AsyncExitStack() as stack:
-        engine = create_engine(settings, application_name="image")
+        engine = create_engine(settings, application_name="image", idle_in_transaction_timeout=IDLE_SECONDS)
         stack.push_async_callback(engine.dispose)
+        lease_engine = _lease_engine(settings)
+        stack.push_async_callback(lease_engine.dispose)
         await wait_until_reachable(engine, seconds=settings.database_wait_seconds)
         if settings.migrate:
             await apply_migrations(settings)
@@ -71,7 +75,8 @@ async def image(
         stack.push_async_callback(channel.close)
         clients = EndpointClients(selection.registry, seconds=settings.provider_seconds, places=settings.provider_calls)
         stack.push_async_callback(clients.aclose)
-        parts = _Parts(settings, selection, engine, Gallery(channel, upload_seconds=settings.upload_seconds), clients)
+        gallery = Gallery(channel, upload_seconds=settings.upload_seconds)
+        parts = _Parts(settings, selection, engine, lease_engine, gallery, clients)
         await stack.enter_async_context(parts.paid_calls.at_work())
         stack.push_async_callback(parts.drain)
         yield parts.application(today)
@@ -85,6 +90,7 @@ class _Parts:
         settings: ImageSettings,
         selection: Selection,
         engine: AsyncEngine,
+        lease_engine: AsyncEngine,
         gallery: Gallery,
         clients: EndpointClients,
     ) -> None:
@@ -96,6 +102,7 @@ class _Parts:
             lease_seconds=settings.lease_seconds,
             subjects=Subjects(PAID_CALLS, "imageGeneration", rows.follow),
             metrics=PaidCallMetrics(self.metrics),
+            lease_engine=lease_engine,
         )
         self.generations = Generations(engine)
         hold = settings.lease_seconds
@@ -141,6 +148,12 @@ class _Parts:
     async def drain(self) -> None:
         """Gives work without a waiting client the same time as the calls had, counted from the same moment."""
         await self.running.drain(self._drain_until - time.monotonic())
+
+
+def _lease_engine(settings: ImageSettings) -> AsyncEngine:
+    """Connections that wait for nobody: a call whose lease is not renewed in time is taken for dead."""
+    few = settings.model_copy(update={"database_pool_size": 1, "database_pool_overflow": 1})
+    return create_engine(few, application_name="image-leases", idle_in_transaction_timeout=IDLE_SECONDS)
 
 
 def _credentials(settings: ImageSettings) -> SiblingCredentials | None:

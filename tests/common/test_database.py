@@ -139,6 +139,18 @@ async def test_a_statement_that_takes_too_long_is_ended_by_the_server(database_u
     await engine.dispose()
 
 
+async def test_a_transaction_that_idles_gives_its_locks_back(database_url: str) -> None:
+    settings = DatabaseSettings(database_url=SecretStr(database_url))
+    engine = create_engine(settings, application_name="frozen", idle_in_transaction_timeout=0.1)
+    async with engine.connect() as frozen:
+        await frozen.execute(sa.text("SELECT pg_advisory_xact_lock(7)"))
+        await asyncio.sleep(0.5)
+        assert await scalar(engine, "SELECT pg_try_advisory_xact_lock(7)")
+        with pytest.raises(DBAPIError):
+            await frozen.execute(sa.text("SELECT 1"))
+    await engine.dispose()
+
+
 async def test_a_server_that_ends_a_session_is_unavailable_and_the_pool_recovers(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         pid = (await connection.execute(sa.text("SELECT pg_backend_pid()"))).scalar()

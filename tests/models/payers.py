@@ -117,6 +117,7 @@ async def place() -> AsyncIterator[None]:
 async def process(url: str, *, at_work: bool = True, lease: float = LEASE) -> AsyncIterator[Payer]:
     """A process with an engine of its own; not `at_work`, it neither renews nor sweeps: it looks dead."""
     engine = create_async_engine(sqlalchemy_url(url), hide_parameters=True)
+    lease_engine = create_async_engine(sqlalchemy_url(url), pool_size=1)
     changes: list[tuple[str, State]] = []
 
     async def follow(connection: AsyncConnection, call: PaidCall) -> None:
@@ -128,9 +129,11 @@ async def process(url: str, *, at_work: bool = True, lease: float = LEASE) -> As
         lease_seconds=lease,
         subjects=Subjects(ResourceName("paidCalls/{paid_call}"), "thing", follow),
         metrics=PaidCallMetrics(CollectorRegistry()),
+        lease_engine=lease_engine,
     )
     async with AsyncExitStack() as stack:
         stack.push_async_callback(engine.dispose)
+        stack.push_async_callback(lease_engine.dispose)
         if at_work:
             await stack.enter_async_context(paid.at_work())
         yield Payer(engine, paid, changes)

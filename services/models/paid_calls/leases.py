@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.common.errors import Unavailable
 from services.models.paid_calls.faults import may_pass
 from services.models.paid_calls.records import Opened
-from services.models.paid_calls.store import PaidCallStore
+from services.models.paid_calls.store import PaidCallStore, limit_statements
 
 _log = structlog.get_logger(__name__)
 
@@ -45,7 +45,10 @@ class Lease:
 
 
 class Leases:
-    """Every lease of the process, renewed by one statement a third of their time."""
+    """Every lease of the process, renewed by one statement a third of their time.
+
+    An attempt to renew takes at most another third, so that one that fails leaves time for the next.
+    """
 
     def __init__(self, engine: AsyncEngine, store: PaidCallStore, *, seconds: float) -> None:
         self._engine = engine
@@ -86,7 +89,8 @@ class Leases:
         until = self.deadline()
         fences = dict(sorted(self._held))  # of two attempts at one call the later counts
         try:
-            async with asyncio.timeout(self.seconds), self._engine.begin() as connection:
+            async with asyncio.timeout(self.seconds / 3), self._engine.begin() as connection:
+                await limit_statements(connection, self.seconds / 3)
                 kept = await self._store.renew(connection, fences)
         except Exception as error:
             if not may_pass(error):

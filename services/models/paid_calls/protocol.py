@@ -53,10 +53,12 @@ class PaidCalls:
         lease_seconds: float,
         subjects: Subjects,
         metrics: PaidCallMetrics,
+        lease_engine: AsyncEngine | None = None,
     ) -> None:
+        """`lease_engine` has connections for the leases alone, so that they are renewed however busy the others are."""
         self._engine = engine
         self._store = PaidCallStore(tables, lease_seconds=lease_seconds)
-        self._leases = Leases(engine, self._store, seconds=lease_seconds)
+        self._leases = Leases(lease_engine or engine, self._store, seconds=lease_seconds)
         self._sweeper = Sweeper(engine, self._store, self._leases, subjects, metrics)
         self._subjects = subjects
         self._metrics = metrics

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, insert, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import Interval
@@ -139,10 +139,18 @@ class PaidCallStore:
         await connection.execute(update(self._calls).where(self._calls.c.id == call.id).values(error=error))
 
     async def renew(self, connection: AsyncConnection, fences: Mapping[str, int]) -> set[tuple[str, int]]:
-        """Extends the leases of running rows; returns id and fence of those that are still held under these fences."""
+        """Extends the leases of running rows; returns id and fence of those that are still held under these fences.
+
+        A row that is locked is being settled, and no sweep takes it: waiting for it would cost all others their lease.
+        """
+        free = (
+            select(self._calls.c.id)
+            .where(self._calls.c.id.in_(list(fences)), self._calls.c.state.in_(RUNNING))
+            .with_for_update(skip_locked=True)
+        )
         statement = (
             update(self._calls)
-            .where(self._calls.c.id.in_(list(fences)), self._calls.c.state.in_(RUNNING))
+            .where(self._calls.c.id.in_(free))
             .values(lease_expires_at=self._lease)
             .returning(self._calls.c.id, self._calls.c.fence)
         )
@@ -189,6 +197,12 @@ async def durable_later(connection: AsyncConnection) -> None:
     Only for what a crash of the database may take back harmlessly: a later synchronous commit makes it durable too.
     """
     await connection.execute(text("SET LOCAL synchronous_commit = off"))
+
+
+async def limit_statements(connection: AsyncConnection, seconds: float) -> None:
+    """Replaces, for this transaction, the time after which the server ends a statement."""
+    limit = func.set_config("statement_timeout", str(max(round(seconds * 1000), 1)), True)
+    await connection.execute(select(limit))
 
 
 async def _one(connection: AsyncConnection, statement: Any) -> PaidCall | None:
