@@ -55,21 +55,28 @@ class Deliverer:
             "contentlab_spooled_images", "Finished images that the gallery does not have yet.", registry=registry
         )
 
-    async def deliver(self, generation: Generation, contents: Sequence[tuple[Picture, bytes]]) -> None:
-        """Delivers pictures whose bytes are at hand. What the gallery does not take now stays in the spool."""
+    async def store(
+        self, generation: Generation, contents: Sequence[tuple[Picture, bytes]]
+    ) -> Sequence[Delivery | None]:
+        """Hands pictures to the gallery; None for each that it does not take now."""
         places = asyncio.Semaphore(AT_A_TIME)
 
         async def one(picture: Picture, content: bytes) -> Delivery | None:
             async with places:
                 return await self._store(generation, picture, content)
 
-        outcomes = await asyncio.gather(*(one(picture, content) for picture, content in contents))
+        return await asyncio.gather(*(one(picture, content) for picture, content in contents))
+
+    async def settle(
+        self, generation_id: str, pictures: Sequence[Picture], outcomes: Sequence[Delivery | None]
+    ) -> None:
+        """Takes note of what came of spooled pictures; what the gallery did not take stays in the spool."""
         settled = [delivery for delivery in outcomes if delivery is not None]
         if settled:
-            await self._spool.settle(generation.id, settled)
-        for (picture, _), delivery in zip(contents, outcomes, strict=True):
+            await self._spool.settle(generation_id, settled)
+        for picture, delivery in zip(pictures, outcomes, strict=True):
             if delivery is None:
-                await self._spool.postpone(generation.id, picture.index, FIRST_PAUSE)
+                await self._spool.postpone(generation_id, picture.index, FIRST_PAUSE)
 
     async def deliver_forever(self) -> None:
         """Empties the spool, as fast as the gallery takes it, until cancelled."""

@@ -15,6 +15,7 @@ from services.image.adapters.generations import Generations
 from services.image.delivery import Deliverer
 from services.image.domain.generations import (
     GENERATIONS,
+    Delivery,
     Generation,
     GenerationState,
     NewGeneration,
@@ -72,49 +73,66 @@ class Maker:
     async def make(self, opened: Opened, checked: CheckedImageRequest, new: NewGeneration, today: date) -> Generation:
         """The generation as it stands after one attempt to store every picture.
 
-        All bytes are in the database before the first is uploaded: from that commit on no crash loses any.
+        All bytes are in the database with the settlement of the call: from that commit on no crash loses any. The
+        gallery gets them meanwhile, since the commit takes as long as half an upload; should the process die between
+        an upload and the commit, the pictures are in the gallery although the generation's outcome is unknown.
 
         Raises:
             ServiceError: how the paid call failed.
         """
         made: Made | None = None
+        storing: asyncio.Task[Sequence[Delivery | None]] | None = None
 
         async def perform(lease: Lease) -> Performed[Made]:
-            async def once() -> ImageAnswer:
-                lease.check()
-                return await self._adapter.generate(checked, idempotency_key=opened.call.id, today=today)
-
-            answer = await patiently(once)
+            nonlocal made, storing
+            answer = await self._call(opened, checked, lease, today)
             pictures = await asyncio.to_thread(_pictures, opened.call, answer, checked.request.n)
-            return Performed(
-                Made(answer, pictures),
-                answer.usage,
-                answer.raw_usage,
-                answer.cost,
-                date.fromisoformat(answer.price.effective_date) if answer.price else None,
-                answer.provider_request_id,
-            )
+            made = Made(answer, pictures)
+            storing = asyncio.create_task(self._deliverer.store(_kept(new, opened.call, pictures), made.contents))
+            return _performed(made)
 
         async def keep(connection: AsyncConnection, call: PaidCall, performed: Performed[Made]) -> None:
-            nonlocal made
-            made = performed.value
-            await rows.keep(connection, new.id, made.pictures, performed.usage, performed.cost)
-            contents = {picture.index: content for picture, content in made.contents}
+            kept = performed.value
+            await rows.keep(connection, new.id, kept.pictures, performed.usage, performed.cost)
+            contents = {picture.index: content for picture, content in kept.contents}
             await spool.put(connection, new.id, contents, hold_seconds=self._hold_seconds)
 
-        endpoint = checked.model.endpoint
-        call = await self._paid_calls.run(opened, perform, keep, place=lambda: self._clients.place(endpoint))
-        kept = _kept(new, call, made.pictures if made else ())
         try:
-            if made is not None:
-                await self._deliverer.deliver(kept, made.contents)
-            return await self._generations.get(new.id) or kept
+            endpoint = checked.model.endpoint
+            call = await self._paid_calls.run(opened, perform, keep, place=lambda: self._clients.place(endpoint))
+            return await self._delivered(_kept(new, call, made.pictures if made else ()), made, storing)
+        finally:
+            if storing is not None:
+                storing.cancel()
+
+    async def _call(self, opened: Opened, checked: CheckedImageRequest, lease: Lease, today: date) -> ImageAnswer:
+        async def once() -> ImageAnswer:
+            lease.check()
+            return await self._adapter.generate(checked, idempotency_key=opened.call.id, today=today)
+
+        return await patiently(once)
+
+    async def _delivered(
+        self, kept: Generation, made: Made | None, storing: asyncio.Task[Sequence[Delivery | None]] | None
+    ) -> Generation:
+        """The generation after its first delivery."""
+        try:
+            if made is not None and storing is not None:
+                pictures = [picture for picture, _ in made.contents]
+                await self._deliverer.settle(kept.id, pictures, await storing)
+            return await self._generations.get(kept.id) or kept
         except Exception as error:
             if not may_pass(error):
                 raise
             # What is spooled is safe, and is delivered when the database is back.
-            _log.warning("delivery_waits_for_database", generation=new.id, error=type(error).__name__)
+            _log.warning("delivery_waits_for_database", generation=kept.id, error=type(error).__name__)
             return kept
+
+
+def _performed(made: Made) -> Performed[Made]:
+    answer = made.answer
+    price_date = date.fromisoformat(answer.price.effective_date) if answer.price else None
+    return Performed(made, answer.usage, answer.raw_usage, answer.cost, price_date, answer.provider_request_id)
 
 
 def _pictures(call: PaidCall, answer: ImageAnswer, asked: int) -> list[Picture]:
