@@ -66,7 +66,7 @@ class Uploads:
             InvalidArgument: UPLOAD_TOO_LARGE, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, UNSUPPORTED_MEDIA, IMAGE_TOO_LARGE.
             AlreadyExists: ASSET_EXISTS.
             NotFound: FOLDER_NOT_FOUND.
-            Unavailable: no turn, no room, STORAGE_UNAVAILABLE.
+            Unavailable: no turn, no room, not decoded within the limits, STORAGE_UNAVAILABLE.
             DeadlineExceeded: the client stopped sending.
         """
         request.declared.check_size(0, self._limits.max_bytes)

@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from PIL import Image
 
-from services.common.errors import InvalidArgument
+from services.common.errors import ServiceError
 from services.gallery.adapters.inspection.pool import InspectionLimits, Inspector
 from tests.gallery.media import MP4, RASTER, SVG, bomb, encoded, png_chunk
 from tests.support.media import png
@@ -40,8 +40,10 @@ def opened(data: bytes) -> Iterator[int]:
 
 
 async def reason(inspector: Inspector, data: bytes) -> tuple[str, str]:
-    with opened(data) as descriptor, pytest.raises(InvalidArgument) as caught:
+    with opened(data) as descriptor, pytest.raises(ServiceError) as caught:
         await inspector.inspect(descriptor)
+    # What is said of the bytes is said for good; what we could not find out may be asked again.
+    assert caught.value.retry_safe == (caught.value.reason == "UNAVAILABLE")
     return caught.value.reason, caught.value.message
 
 
@@ -147,17 +149,19 @@ async def inspecting(limits: InspectionLimits) -> AsyncIterator[Inspector]:
     assert workers() == before
 
 
-async def test_a_file_that_needs_too_much_memory_is_refused() -> None:
+async def test_a_file_that_needs_too_much_memory_is_turned_away_for_now() -> None:
     async with inspecting(InspectionLimits(200_000_000, 20, 150 * 1024 * 1024)) as inspector:
         picture = encoded(Image.new("L", (12_000, 12_000)), "PNG")
-        assert "memory" in (await reason(inspector, picture))[1]
+        told, message = await reason(inspector, picture)
+        assert (told, "memory" in message) == ("UNAVAILABLE", True)
         with opened(RASTER["image/png"]) as descriptor:
             assert (await inspector.inspect(descriptor))["width_px"] == 20
 
 
-async def test_a_file_that_takes_too_long_ends_its_process() -> None:
+async def test_a_file_that_takes_too_long_ends_its_process_and_is_turned_away_for_now() -> None:
     async with inspecting(InspectionLimits(100_000_000, 0.02, LIMITS.memory_bytes)) as inspector:
-        assert "longer than 0.02 s" in (await reason(inspector, SLOW))[1]
+        told, message = await reason(inspector, SLOW)
+        assert (told, "longer than 0.02 s" in message) == ("UNAVAILABLE", True)
         assert workers() == set()
 
 
@@ -187,7 +191,7 @@ async def test_a_process_killed_from_outside_costs_no_file(inspector: Inspector)
         assert workers() != {worker}
 
 
-async def test_a_file_that_kills_its_process_is_refused(inspector: Inspector) -> None:
+async def test_a_file_that_kills_its_process_is_turned_away_for_now(inspector: Inspector) -> None:
     """Whenever a process takes this file, it dies: as a decoder with a hole would."""
     asking = asyncio.ensure_future(reason(inspector, SLOW))
     killed: set[int] = set()
@@ -196,7 +200,8 @@ async def test_a_file_that_kills_its_process_is_refused(inspector: Inspector) ->
             os.kill(worker, signal.SIGKILL)
             killed.add(worker)
         await asyncio.sleep(0.01)
-    assert await asking == ("UNSUPPORTED_MEDIA", "The file cannot be decoded.")
+    told, message = await asking
+    assert (told, "ends the process" in message) == ("UNAVAILABLE", True)
     assert len(killed) == 2
 
 

@@ -161,6 +161,17 @@ def no_room_for_upload() -> Unavailable:
     )
 
 
+def not_inspected(description: str) -> Unavailable:
+    """We did not get to the end of the file: it may be the file's fault, or this machine's, or its limits'.
+
+    Never a refusal for good: the bytes may be somebody's only copy of a picture that was paid for. Seldom worth a
+    repetition soon, because each costs as much as the last.
+    """
+    return Unavailable(
+        Reason.UNAVAILABLE, f"{description} It was not stored; try again later.", retry_safe=True, retry_after=60.0
+    )
+
+
 def stalled(what: str, seconds: float) -> DeadlineExceeded:
     """The peer neither sent nor read for `seconds`."""
     return DeadlineExceeded(Reason.DEADLINE_EXCEEDED, f"{what} for {seconds:g} s.", retry_safe=True)

@@ -60,20 +60,21 @@ class Inspector:
         """The fields of `examine.Facts` of the file with this descriptor.
 
         Raises:
-            InvalidArgument: UNSUPPORTED_MEDIA, IMAGE_TOO_LARGE.
+            InvalidArgument: UNSUPPORTED_MEDIA, IMAGE_TOO_LARGE: of the bytes themselves.
+            Unavailable: time, memory or the process ran out before anything could be said of them.
         """
         try:
             answer = await self._ask(descriptor)
         except WorkerDiedError as first:
             if first.timed_out:
-                raise failures.unsupported_media(
+                raise failures.not_inspected(
                     f"The file takes longer than {self._limits.seconds:g} s to decode."
                 ) from first
             # Perhaps it was not the file's fault: somebody may have ended the process from outside.
             try:
                 answer = await self._ask(descriptor)
             except WorkerDiedError as second:
-                raise failures.unsupported_media("The file cannot be decoded.") from second
+                raise failures.not_inspected("The file ends the process that decodes it.") from second
         if "refusal" in answer:
             raise self._refusal(answer["refusal"])
         facts: dict[str, Any] = answer["facts"]
@@ -91,7 +92,7 @@ class Inspector:
             case "pixels":
                 return failures.image_too_large(self._limits.max_pixels)
             case "memory":
-                return failures.unsupported_media("The file needs too much memory to decode.")
+                return failures.not_inspected("The file needs too much memory to decode.")
             case _:
                 return failures.unsupported_media("The file is broken: it cannot be decoded as what it begins like.")
 
