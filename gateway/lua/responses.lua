@@ -49,13 +49,18 @@ local function refine_status(headers)
   end
 end
 
--- On HTTP/1.1 a client that was promised a length waits for it even when the stream has failed.
-local function promise_length(headers, protocol)
+-- A stream that fails half way must not look whole. Over HTTP/1.1 Envoy ends it like any other, so the promised length
+-- tells, but only once the connection is closed: a client waits for the rest. It is closed after every answer that may
+-- fail after its headers have left; a service has up to 256 KiB in hand by then, and small pictures share a connection.
+local IN_HAND = 256 * 1024
+
+local function promise_length(headers, info)
   local length = headers:get("x-http-content-length")
   if length ~= nil then
     headers:remove("x-http-content-length")
-    if protocol == "HTTP/2" then
-      headers:replace("content-length", length)
+    headers:replace("content-length", length)
+    if (tonumber(length) or math.huge) > IN_HAND and info:protocol() ~= "HTTP/2" then
+      info:drainConnectionUponCompletion()
     end
   end
 end
@@ -149,7 +154,7 @@ function envoy_on_response(handle)
     as_grpc(handle, headers)
   else
     refine_status(headers)
-    promise_length(headers, handle:streamInfo():protocol())
+    promise_length(headers, handle:streamInfo())
     if tonumber(headers:get(":status")) >= 400 and content_type:sub(1, 16) == "application/json" then
       complete_json(handle, headers)
     end
