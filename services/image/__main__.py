@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -42,6 +42,7 @@ SERVICE_NAME = "contentlab.image.v1.ImageService"
 PAID_METHODS = frozenset({"GenerateImages"})
 # A process that is frozen within a settlement holds its row for so long; one that is alive never idles in it.
 IDLE_SECONDS = 60.0
+REFUSED_KEPT_FOR = timedelta(days=7)
 
 _log = structlog.get_logger(__name__)
 
@@ -134,7 +135,6 @@ class _Parts:
             ready=partial(is_reachable, self.engine),
             background={
                 "deliver": self.deliverer.deliver_forever,
-                "tidy": self.deliverer.tidy_forever,
                 "drain_clock": self._start_drain_clock,
             },
             registry=self.metrics,
@@ -182,9 +182,32 @@ async def apply_migrations(settings: ImageSettings) -> None:
     await migrate(settings.database_url.get_secret_value(), SCHEMA, Path(__file__).parent / "migrations")
 
 
+async def requeue(settings: ImageSettings) -> None:
+    """Hands every finished image that the gallery refused for good to it once more; the serving processes do it."""
+    async with _spool(settings) as spool:
+        _log.info("refused_images_requeued", count=await spool.requeue_refused())
+
+
+async def forget_refused(settings: ImageSettings) -> None:
+    """Deletes the bytes of images that were refused for good, a week ago or longer. Nothing does so by itself."""
+    async with _spool(settings) as spool:
+        _log.info("refused_images_forgotten", count=await spool.forget_refused(REFUSED_KEPT_FOR))
+
+
+@asynccontextmanager
+async def _spool(settings: ImageSettings) -> AsyncIterator[Spool]:
+    engine = create_engine(settings, application_name="image-operator", idle_in_transaction_timeout=IDLE_SECONDS)
+    try:
+        yield Spool(engine)
+    finally:
+        await engine.dispose()
+
+
 if __name__ == "__main__":
     commands = {
         "serve": Command("serve RPCs until SIGTERM", run),
         "migrate": Command("bring the database schema up to date", apply_migrations),
+        "requeue": Command("hand images that the gallery refused for good to it once more", requeue),
+        "forget-refused": Command("delete the bytes of images that it refused a week ago or longer", forget_refused),
     }
     sys.exit(main("image", ImageSettings, commands))

@@ -15,6 +15,7 @@ from services.image.adapters.spool import Spool
 from services.image.domain.generations import (
     Delivery,
     Generation,
+    Later,
     Picture,
     Spooled,
     broken_picture,
@@ -29,8 +30,12 @@ AT_A_TIME = 4
 POLL_SECONDS = 1.0
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 15.0
-REFUSED_KEPT_FOR = timedelta(days=7)
-TIDY_EVERY_SECONDS = 3600.0
+# A gallery that asks for more patience than that, because each attempt costs it much, gets ever more of it.
+LONGEST_ASKED_PAUSE = 3600.0
+# The gallery's limits are its operator's to widen: that takes people, not moments.
+LIMITED_PAUSE = 900.0
+LIMITED_FOR = timedelta(days=7)
+NEW = timedelta(0)
 
 _log = structlog.get_logger(__name__)
 
@@ -54,29 +59,34 @@ class Deliverer:
         self._waiting = Gauge(
             "contentlab_spooled_images", "Finished images that the gallery does not have yet.", registry=registry
         )
+        self._refused = Gauge(
+            "contentlab_refused_images",
+            "Finished images that wait for the operator to requeue them.",
+            registry=registry,
+        )
 
     async def store(
         self, generation: Generation, contents: Sequence[tuple[Picture, bytes]]
-    ) -> Sequence[Delivery | None]:
-        """Hands pictures to the gallery; None for each that it does not take now."""
+    ) -> Sequence[Delivery | Later]:
+        """Hands pictures to the gallery; Later for each that it does not take now."""
         places = asyncio.Semaphore(AT_A_TIME)
 
-        async def one(picture: Picture, content: bytes) -> Delivery | None:
+        async def one(picture: Picture, content: bytes) -> Delivery | Later:
             async with places:
-                return await self._store(generation, picture, content)
+                return await self._store(generation, picture, content, attempts=0, waited=NEW)
 
         return await asyncio.gather(*(one(picture, content) for picture, content in contents))
 
     async def settle(
-        self, generation_id: str, pictures: Sequence[Picture], outcomes: Sequence[Delivery | None]
+        self, generation_id: str, pictures: Sequence[Picture], outcomes: Sequence[Delivery | Later]
     ) -> None:
         """Takes note of what came of spooled pictures; what the gallery did not take stays in the spool."""
-        settled = [delivery for delivery in outcomes if delivery is not None]
+        settled = [outcome for outcome in outcomes if isinstance(outcome, Delivery)]
         if settled:
             await self._spool.settle(generation_id, settled)
-        for picture, delivery in zip(pictures, outcomes, strict=True):
-            if delivery is None:
-                await self._spool.postpone(generation_id, picture.index, FIRST_PAUSE)
+        for picture, outcome in zip(pictures, outcomes, strict=True):
+            if isinstance(outcome, Later):
+                await self._spool.postpone(generation_id, picture.index, outcome.seconds)
 
     async def deliver_forever(self) -> None:
         """Empties the spool, as fast as the gallery takes it, until cancelled."""
@@ -95,7 +105,9 @@ class Deliverer:
         """One attempt at what is due; returns how many pictures that were."""
         due = await self._spool.claim(AT_A_TIME, hold_seconds=self._hold_seconds)
         await asyncio.gather(*(self._deliver_spooled(one) for one in due))
-        self._waiting.set(await self._spool.waiting())
+        waiting, refused = await self._spool.count()
+        self._waiting.set(waiting)
+        self._refused.set(refused)
         return len(due)
 
     async def _deliver_spooled(self, one: Spooled) -> None:
@@ -103,22 +115,18 @@ class Deliverer:
         content = await self._spool.content(one)
         if generation is None or content is None:
             return
-        delivery = await self._store(generation, generation.pictures[one.index], content)
-        if delivery is None:
-            await self._spool.postpone(generation.id, one.index, _pause(one.attempts))
+        picture = generation.pictures[one.index]
+        outcome = await self._store(generation, picture, content, attempts=one.attempts, waited=one.waited)
+        if isinstance(outcome, Later):
+            await self._spool.postpone(generation.id, one.index, outcome.seconds)
             return
-        await self._spool.settle(generation.id, [delivery])
+        await self._spool.settle(generation.id, [outcome])
         _log.info("spooled_image_settled", generation=generation.id, index=one.index, attempts=one.attempts + 1)
 
-    async def tidy_forever(self) -> None:
-        """Forgets refused bytes after a week, until cancelled."""
-        while True:
-            if forgotten := await self._spool.forget_refused(REFUSED_KEPT_FOR):
-                _log.info("refused_images_forgotten", count=forgotten)
-            await asyncio.sleep(TIDY_EVERY_SECONDS)
-
-    async def _store(self, generation: Generation, picture: Picture, content: bytes) -> Delivery | None:
-        """What came of it for good; None: not this time."""
+    async def _store(
+        self, generation: Generation, picture: Picture, content: bytes, *, attempts: int, waited: timedelta
+    ) -> Delivery | Later:
+        """What came of it for good, or when to try again."""
         log = _log.bind(generation=generation.id, index=picture.index)
         try:
             try:
@@ -133,12 +141,14 @@ class Deliverer:
                 return Delivery(picture.index, facts, note=placed_elsewhere(refused.reason))
         except Refused as refused:
             log.error("image_refused_by_gallery", reason=refused.reason)
+            if refused.limited and waited < LIMITED_FOR:
+                return Later(LIMITED_PAUSE)
             no_image = refused.reason == "UNSUPPORTED_MEDIA"
             error = broken_picture("the gallery cannot read it") if no_image else refused_picture(refused.reason)
             return Delivery(picture.index, error=error)
         except ServiceError as error:
             log.warning("image_not_stored_yet", reason=error.reason, code=error.code.name)
-            return None
+            return Later(_pause(attempts, error.retry_after or 0.0))
 
 
 def _upload(generation: Generation, picture: Picture, content: bytes, *, placement: Placement | None = None) -> Upload:
@@ -159,7 +169,12 @@ def _upload(generation: Generation, picture: Picture, content: bytes, *, placeme
     )
 
 
-def _pause(attempts: int) -> float:
-    """Seconds until the next attempt: doubling, spread, at most a quarter of a minute."""
-    longest = min(FIRST_PAUSE * 2.0 ** min(attempts, 20), LONGEST_PAUSE)
-    return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+def _pause(attempts: int, asked: float) -> float:
+    """Seconds until the next attempt: doubling, spread, at most a quarter of a minute.
+
+    Unless the gallery asks for more: then at least what it asks for, and doubling up to an hour.
+    """
+    doubled = 2.0 ** min(attempts, 20)
+    if asked > LONGEST_PAUSE:
+        return min(asked * doubled, LONGEST_ASKED_PAUSE) * random.uniform(1.0, 1.2)  # noqa: S311 - spreads load only
+    return min(FIRST_PAUSE * doubled, LONGEST_PAUSE) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load only

@@ -18,6 +18,7 @@ from services.image.domain.generations import (
     Delivery,
     Generation,
     GenerationState,
+    Later,
     NewGeneration,
     Picture,
     PictureState,
@@ -81,7 +82,7 @@ class Maker:
             ServiceError: how the paid call failed.
         """
         made: Made | None = None
-        storing: asyncio.Task[Sequence[Delivery | None]] | None = None
+        storing: asyncio.Task[Sequence[Delivery | Later]] | None = None
 
         async def perform(lease: Lease) -> Performed[Made]:
             nonlocal made, storing
@@ -113,7 +114,7 @@ class Maker:
         return await patiently(once)
 
     async def _delivered(
-        self, kept: Generation, made: Made | None, storing: asyncio.Task[Sequence[Delivery | None]] | None
+        self, kept: Generation, made: Made | None, storing: asyncio.Task[Sequence[Delivery | Later]] | None
     ) -> Generation:
         """The generation after its first delivery."""
         try:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from contentlab.image.v1 import image_service_pb2 as pb
 from services.common.database import sqlalchemy_url
 from services.common.status import from_status
-from services.image.adapters.spool import Spool
 from services.image.adapters.tables import generation, picture, spool
 from services.image.settings import ImageSettings
 from tests.image.galleries import ServedGallery, StoredGallery, silent_server
@@ -131,17 +129,6 @@ async def test_bytes_that_are_no_image_are_kept_for_the_operator_and_not_tried_a
     assert (error.reason, error.billed.value) == ("PROVIDER_BAD_RESPONSE", "yes")
     [kept] = await spooled(service, generation.name)
     assert (kept["index"], kept["size"], kept["next_attempt_time"]) == (1, 23, None)
-
-
-async def test_refused_bytes_are_forgotten_after_their_time(service: Service, provider: OpenAIServer) -> None:
-    provider.then(draws(contents=[png(8, 8), b"this is no image at all"]))
-    generation = await service.generate(n=2)
-    engine = create_async_engine(sqlalchemy_url(service.settings.database_url.get_secret_value()))
-    await Spool(engine).forget_refused(timedelta(days=7))
-    assert len(await spooled(service, generation.name)) == 1
-    assert await Spool(engine).forget_refused(timedelta(0)) >= 1
-    await engine.dispose()
-    assert await spooled(service, generation.name) == []
 
 
 async def test_a_folder_that_is_gone_after_payment_does_not_lose_the_picture(

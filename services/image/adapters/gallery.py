@@ -21,7 +21,9 @@ CHUNK_BYTES = 512 * 1024
 CHECK_SECONDS = 5.0
 
 # The bytes themselves are refused: no later attempt can end otherwise.
-UNSTORABLE = frozenset({"UNSUPPORTED_MEDIA", "IMAGE_TOO_LARGE", "UPLOAD_TOO_LARGE", "ASSET_EXISTS"})
+UNSTORABLE = frozenset({"UNSUPPORTED_MEDIA", "ASSET_EXISTS"})
+# The gallery's settings are too narrow for the bytes; its operator can widen them.
+LIMITED = frozenset({"IMAGE_TOO_LARGE", "UPLOAD_TOO_LARGE"})
 # The folder is refused; the same picture is taken without it.
 MISPLACED = frozenset({"FOLDER_NOT_FOUND", "INVALID_FOLDER_PATH"})
 _PLACEMENT_FIELDS = ("metadata.folder", "metadata.tags", "metadata.display_name")
@@ -52,12 +54,16 @@ class Upload:
 
 
 class Refused(Exception):
-    """The gallery will never take this upload as it is. `misplaced`: it would without its placement."""
+    """The gallery will not take this upload as it is.
 
-    def __init__(self, reason: str, *, misplaced: bool) -> None:
+    `misplaced`: it would without its placement. `limited`: it would with other settings.
+    """
+
+    def __init__(self, reason: str, *, misplaced: bool = False, limited: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.misplaced = misplaced
+        self.limited = limited
 
 
 class Gallery:
@@ -71,7 +77,7 @@ class Gallery:
         """Stores a picture, or finds that it is stored; the gallery has it durably when this returns.
 
         Raises:
-            Refused: for good.
+            Refused: until something changes.
             ServiceError: for now; the same upload may be sent again at any time.
         """
         with acting_for(upload.owner):
@@ -105,7 +111,9 @@ class Gallery:
 def _translated(error: ServiceError) -> Exception:
     """Refused for what no repetition changes; everything else passes, a gallery that is set up wrongly too."""
     if error.reason in UNSTORABLE:
-        return Refused(error.reason, misplaced=False)
+        return Refused(error.reason)
+    if error.reason in LIMITED:
+        return Refused(error.reason, limited=True)
     if error.reason in MISPLACED or any(v.field.startswith(_PLACEMENT_FIELDS) for v in error.violations):
         return Refused(error.reason, misplaced=True)
     return error

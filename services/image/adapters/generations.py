@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import case, func, insert, null, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -119,6 +119,17 @@ async def end(
     if error is not None:
         values["error"] = error
     await connection.execute(update(generation).where(*where).values(values))
+
+
+async def store_again(connection: AsyncConnection, generation_id: str, indexes: Sequence[int]) -> None:
+    """Makes pictures that were refused SPOOLED again, and their generation STORING."""
+    again = (picture.c.generation == generation_id, picture.c.index.in_(indexes))
+    failed = (*again, picture.c.state == PictureState.FAILED)
+    await connection.execute(update(picture).where(*failed).values(state=PictureState.SPOOLED, error=None))
+    # What an optional step had to say stays; why nothing was stored does not.
+    kept_error = case((generation.c.state == GenerationState.FAILED, null()), else_=generation.c.error)
+    values = {"state": GenerationState.STORING, "error": kept_error, "end_time": None, "update_time": NOW}
+    await connection.execute(update(generation).where(generation.c.id == generation_id).values(values))
 
 
 class Generations:

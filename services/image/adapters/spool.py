@@ -1,6 +1,7 @@
 """Finished bytes in Postgres, from the commit of the provider's answer until the gallery has them."""
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -47,12 +48,12 @@ class Spool:
             update(spool)
             .where(tuple_(*key).in_(due))
             .values(next_attempt_time=NOW + timedelta(seconds=hold_seconds))
-            .returning(*key, spool.c.attempts)
+            .returning(*key, spool.c.attempts, (NOW - spool.c.create_time).label("waited"))
         )
         async with self._engine.begin() as connection:
             await durable_later(connection)
             rows = (await connection.execute(statement)).mappings().all()
-        return [Spooled(row["generation"], row["index"], row["attempts"]) for row in rows]
+        return [Spooled(row["generation"], row["index"], row["attempts"], row["waited"]) for row in rows]
 
     async def content(self, one: Spooled) -> bytes | None:
         """The bytes; None: somebody else has delivered them."""
@@ -71,7 +72,7 @@ class Spool:
     async def settle(self, generation_id: str, deliveries: Sequence[Delivery]) -> None:
         """Takes note of pictures that are stored or refused for good, and ends the generation with the last one.
 
-        Bytes that are stored leave the spool; refused ones stay in it for the operator, and are not tried again.
+        Bytes that are stored leave the spool; refused ones stay in it until the operator has them tried again.
         Should the database crash and forget this, they are delivered again, and the gallery finds what it has.
         """
         async with self._engine.begin() as connection:
@@ -96,17 +97,39 @@ class Spool:
         else:
             await connection.execute(delete(spool).where(*where))
 
-    async def waiting(self) -> int:
-        """How many pictures the gallery still has to take."""
+    async def count(self) -> tuple[int, int]:
+        """How many pictures the gallery still has to take, and how many it has refused for good."""
+        refused = spool.c.next_attempt_time.is_(None)
+        statement = select(func.count().filter(~refused), func.count().filter(refused)).select_from(spool)
         async with self._engine.connect() as connection:
-            statement = select(func.count()).select_from(spool).where(spool.c.next_attempt_time.is_not(None))
-            return int((await connection.execute(statement)).scalar_one())
+            row = (await connection.execute(statement)).one()
+        return row[0], row[1]
+
+    async def requeue_refused(self) -> int:
+        """Makes every picture that was refused for good due again, as if it were new; returns how many."""
+        refused = spool.c.next_attempt_time.is_(None)
+        async with self._engine.begin() as connection:
+            keys = (await connection.execute(select(spool.c.generation, spool.c.index).where(refused))).all()
+            for generation_id, indexes in _by_generation(keys).items():
+                await generations.lock(connection, generation_id)
+                await generations.store_again(connection, generation_id, indexes)
+                where = (spool.c.generation == generation_id, spool.c.index.in_(indexes), refused)
+                values = {"next_attempt_time": NOW, "attempts": 0, "create_time": NOW}
+                await connection.execute(update(spool).where(*where).values(values))
+        return len(keys)
 
     async def forget_refused(self, older_than: timedelta) -> int:
-        """Deletes refused bytes that nobody has asked for since."""
+        """Deletes bytes that were refused for good; returns how many pictures' that were."""
         statement = delete(spool).where(spool.c.next_attempt_time.is_(None), spool.c.create_time < NOW - older_than)
         async with self._engine.begin() as connection:
             return (await connection.execute(statement)).rowcount
+
+
+def _by_generation(keys: Iterable[Any]) -> Mapping[str, list[int]]:
+    indexes: defaultdict[str, list[int]] = defaultdict(list)
+    for generation_id, index in keys:
+        indexes[generation_id].append(index)
+    return dict(sorted(indexes.items()))
 
 
 def _is(generation_id: str, index: int) -> tuple[Any, Any]:

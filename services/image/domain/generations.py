@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from services.common.errors import Billed, Internal, ServiceError, Unavailable
@@ -130,7 +130,7 @@ def broken_picture(problem: str) -> ServiceError:
 
 
 def refused_picture(reason: str) -> ServiceError:
-    """The gallery will never take the picture; `reason` is the gallery's."""
+    """The gallery did not take the picture for as long as it was asked; `reason` is the gallery's."""
     return Unavailable(
         "STORAGE_FAILED",
         f"The gallery does not take the finished image ({reason}).",
@@ -163,9 +163,17 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Later:
+    """Not this time: the next attempt at the picture is due in so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Spooled:
-    """A picture that waits in the spool."""
+    """A picture that waits in the spool, and for how long it has."""
 
     generation_id: str
     index: int
     attempts: int
+    waited: timedelta
