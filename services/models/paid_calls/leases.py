@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.common.errors import Unavailable
 from services.models.paid_calls.faults import may_pass
@@ -91,7 +92,7 @@ class Leases:
         try:
             async with asyncio.timeout(self.seconds / 3), self._engine.begin() as connection:
                 await limit_statements(connection, self.seconds / 3)
-                kept = await self._store.renew(connection, fences)
+                kept = await self._renewed(connection, fences)
         except Exception as error:
             if not may_pass(error):
                 raise
@@ -101,3 +102,11 @@ class Leases:
             if key in self._held:
                 self._held[key].until = until
         return True
+
+    async def _renewed(self, connection: AsyncConnection, fences: Mapping[str, int]) -> set[tuple[str, int]]:
+        """A connection that fails is not used again: one made while the database took no writes never takes any."""
+        try:
+            return await self._store.renew(connection, fences)
+        except DBAPIError:
+            await connection.invalidate()
+            raise
