@@ -53,15 +53,11 @@ class Gallery:
                     return
                 await asyncio.sleep(0.05)
 
-    async def wait_for_health(self, *, serving: bool, seconds: float = 30) -> None:
-        """Until the service says so of itself."""
-        wanted = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        async with asyncio.timeout(seconds):
-            watch = health_pb2_grpc.HealthStub(self.channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE_NAME))
-            async for response in watch:
-                if response.status == wanted:
-                    watch.cancel()
-                    return
+    async def is_serving(self) -> bool:
+        """What the service says of itself right now."""
+        request = health_pb2.HealthCheckRequest(service=SERVICE_NAME)
+        answer = await health_pb2_grpc.HealthStub(self.channel).Check(request, timeout=10)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     async def execute(self, statement: str, *values: Any) -> None:
         """Changes the index behind the service's back."""

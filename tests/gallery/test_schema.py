@@ -77,18 +77,19 @@ async def test_pages_and_filters_walk_an_index_and_sort_nothing(user: Client) ->
 async def test_a_page_costs_the_same_number_of_queries_whatever_it_shows(user: Client) -> None:
     for number in range(6):
         await user.upload(png(4, 4), folder=f"f{number}", tags=["t"])
-    counted: list[str] = []
+    queries: list[str] = []
 
-    def count(*arguments: object) -> None:
-        counted.append(str(arguments[2]))
+    def note(*arguments: object) -> None:
+        statement = str(arguments[2])
+        # The mirror of changes asks for its own sake, in the background.
+        if "gallery.asset" in statement and "document_revision <" not in statement:
+            queries.append(statement)
 
-    sa.event.listen(sa.Engine, "before_cursor_execute", count)
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
     try:
         for size in (1, 6):
-            counted.clear()
+            queries.clear()
             assert len((await user.page(page_size=size)).assets) == size
-            assert (
-                len([statement for statement in counted if "gallery.asset" in statement and "LIMIT" in statement]) == 2
-            )
+            assert len(queries) == 2, "one for the page, one for the number of all"
     finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", count)
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)

@@ -178,7 +178,7 @@ async def test_storage_that_is_down_is_seen_and_takes_the_index_out_of_nobodys_r
     await user.gallery.wait_for_metric("contentlab_storage_reachable", 0)
     # Longer than it takes to be called not ready.
     await asyncio.sleep((FAILURES_BEFORE_NOT_SERVING + 1) * POLL_SECONDS)
-    await user.gallery.wait_for_health(serving=True, seconds=0.5)
+    assert await user.gallery.is_serving()
     assert (await user.get(asset.name)).name == asset.name
     assert (await refusal(user.download(asset.name))).reason == "STORAGE_UNAVAILABLE"
     proxy.mend()
