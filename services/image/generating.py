@@ -76,18 +76,7 @@ class Generating:
         Raises:
             ServiceError: a refusal, how the paid call failed, or STILL_RUNNING.
         """
-        request_id = request.request_id or str(uuid.uuid4())
-        try:
-            call = await self._known(request) or await self._begin(request, request_id)
-        except Exception as error:
-            if not may_pass(error):
-                raise
-            raise Unavailable(
-                "UNAVAILABLE",
-                "The database is not reachable for the moment; nothing was paid.",
-                retry_safe=True,
-                retry_after=1.0,
-            ) from error
+        call = await self._known(request) or await self._begin(request)
         try:
             return await self._outcome(call, patience, attachable=bool(request.request_id))
         except Exception as error:
@@ -99,19 +88,33 @@ class Generating:
         if not request.request_id:
             return None
         principal = current_caller().principal
-        return await self._paid_calls.find(principal, GENERATE, request.request_id, request.fingerprint())
+        try:
+            return await self._paid_calls.find(principal, GENERATE, request.request_id, request.fingerprint())
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            # What was paid for under this id before, only the database knows.
+            raise _no_database(Billed.UNKNOWN) from error
 
-    async def _begin(self, request: GenerateRequest, request_id: str) -> PaidCall:
+    async def _begin(self, request: GenerateRequest) -> PaidCall:
         """Writes the intent down and starts the work, unless somebody else just did."""
         checked = await self.check(request)
-        self._running.refuse_if_full()
-        new = _new_generation(request, request_id, checked)
-        opened = await self._open(request, new, checked)
-        if opened.is_ours:
-            # One that is tried again keeps its name.
-            named = replace(new, id=_id_of(opened.call))
-            self._running.start(opened.call.id, self._maker.make(opened, checked, named, self._today()))
-        return opened.call
+        new = _new_generation(request, request.request_id or str(uuid.uuid4()), checked)
+
+        async def open_and_start() -> PaidCall:
+            opened = await self._open(request, new, checked)
+            if opened.is_ours:
+                # One that is tried again keeps its name.
+                named = replace(new, id=_id_of(opened.call))
+                self._running.start(opened.call.id, self._maker.make(opened, checked, named, self._today()))
+            return opened.call
+
+        try:
+            return await self._running.admit(open_and_start)
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            raise _no_database(Billed.NO) from error
 
     async def _open(self, request: GenerateRequest, new: NewGeneration, checked: CheckedImageRequest) -> Opened:
         intent = Intent(
@@ -181,6 +184,12 @@ def _result(generation: Generation) -> Generation:
     if generation.state in _WITHOUT_RESULT and generation.error is not None:
         raise generation.error
     return generation
+
+
+def _no_database(billed: Billed) -> Unavailable:
+    paid = "nothing was paid" if billed is Billed.NO else "what is known of this request id cannot be looked up"
+    message = f"The database is not reachable for the moment; {paid}."
+    return Unavailable("UNAVAILABLE", message, billed=billed, retry_safe=True, retry_after=1.0)
 
 
 def _still_running(call: PaidCall, *, attachable: bool) -> DeadlineExceeded:

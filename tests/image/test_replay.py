@@ -9,7 +9,7 @@ import pytest
 
 from contentlab.image.v1 import image_service_pb2 as pb
 from tests.image.galleries import ServedGallery
-from tests.image.harness import Service, refusal, running_image, selection_for
+from tests.image.harness import Service, refusal, running_image, selection_for, until
 from tests.support.openai_server import OpenAIServer, cuts, fails, waits_for
 from tests.support.ports import free_port
 
@@ -167,6 +167,54 @@ async def test_more_generations_than_there_may_be_are_turned_away_unpaid(
     assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
     assert (error.billed.value, error.retry_safe) == ("no", True)
     assert len(provider.received) == 2
+
+
+async def test_forty_at_once_do_not_pass_a_limit_of_two(service: Service, provider: OpenAIServer) -> None:
+    go = asyncio.Event()
+    provider.otherwise = waits_for(go)
+    settings = service.settings.model_copy(update={"max_generations": 2})
+    async with running_image(settings, service.selection) as small:
+        asked = [asyncio.create_task(small.generate()) for _ in range(40)]
+        _, pending = await asyncio.wait(asked, timeout=10, return_when=asyncio.ALL_COMPLETED)
+        go.set()
+        ended = await asyncio.gather(*asked, return_exceptions=True)
+        assert len(pending) == len(provider.charges) == 2
+        assert sum(isinstance(one, pb.ImageGeneration) for one in ended) == 2
+        # Every place is free again.
+        again = await asyncio.gather(*(small.generate() for _ in range(2)))
+    assert {one.state for one in again} == {pb.ImageGeneration.SUCCEEDED}
+
+
+async def test_a_place_is_free_again_after_a_refusal(service: Service, provider: OpenAIServer) -> None:
+    settings = service.settings.model_copy(update={"max_generations": 1})
+    async with running_image(settings, service.selection) as small:
+        request_id = new_id()
+        await small.generate("one", request_id=request_id)
+        for _ in range(3):
+            assert (await refusal(small.generate("two", request_id=request_id))).reason == "REQUEST_ID_REUSED"
+        assert (await small.generate()).state == pb.ImageGeneration.SUCCEEDED
+
+
+async def test_a_client_that_goes_away_early_leaves_no_intent_that_nobody_works_at(
+    service: Service, provider: OpenAIServer
+) -> None:
+    """Wherever the cancellation falls: what is written down is worked at."""
+    settings = service.settings.model_copy(update={"lease_seconds": 60.0})
+    async with running_image(settings, service.selection) as running:
+        await running.generate()
+        prompt = f"early {new_id()}"
+        for attempt in range(60):
+            request = pb.GenerateImagesRequest(prompt=prompt, request_id=new_id())
+            call = running.stub.GenerateImages(request, timeout=30)
+            await asyncio.sleep(0.002 + attempt * 0.0005)
+            call.cancel()
+
+        async def settled() -> bool:
+            request = pb.ListImageGenerationsRequest(page_size=100)
+            listed = (await running.stub.ListImageGenerations(request)).image_generations
+            return all(one.state == pb.ImageGeneration.SUCCEEDED for one in listed if one.prompt == prompt)
+
+        assert await until(settled)
 
 
 async def test_no_more_calls_than_allowed_are_at_the_provider_at_a_time(
