@@ -5,18 +5,23 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx2
+import structlog
 from openai import AsyncOpenAI, Omit
 
+from services.models.failures import CallFailed, not_ready
 from services.models.registry import Registry
 from services.models.rows import Endpoint
+from services.models.transport import CallTransport
 
 CONNECT_SECONDS = 10.0
+TOKEN_SECONDS = 20.0
+"""How long the identity service may take for a token of Entra ID."""
 # A kept connection that the server closes while a request is being written cannot be told from one that broke during
 # the work. Servers close after 2 s or more of idleness: one that has idled a second is not used again.
 KEEPALIVE_SECONDS = 1.0
@@ -36,6 +41,8 @@ _NO_KEY = "unused"
 
 TokenProvider = Callable[[], Awaitable[str]]
 
+_log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Client:
@@ -44,6 +51,7 @@ class Client:
     openai: AsyncOpenAI
     headers: dict[str, str | Omit]
     secret: str
+    token: TokenProvider | None = None
 
 
 class EndpointClients:
@@ -62,15 +70,34 @@ class EndpointClients:
 
     @asynccontextmanager
     async def place(self, name: str) -> AsyncIterator[None]:
-        """Waits for a place at the endpoint. Nothing may be marked as being called before it is held."""
+        """Waits for a place at the endpoint. Nothing may be marked as being called before it is held.
+
+        Raises:
+            CallFailed: the endpoint cannot be called as it is set up, which is better known before the mark than after.
+        """
         async with self._places.setdefault(name, asyncio.Semaphore(self._limit)):
+            await self.client(name)
             yield
 
-    def client(self, name: str) -> Client:
-        """The client of the endpoint."""
-        if name not in self._clients:
-            self._clients[name] = self._make(self._registry.endpoints[name])
-        return self._clients[name]
+    async def client(self, name: str) -> Client:
+        """The client of the endpoint, with a token that is valid now where it needs one; nothing is sent to it.
+
+        Raises:
+            CallFailed: PROVIDER_MISCONFIGURED, or PROVIDER_UNAVAILABLE when the identity service takes too long.
+        """
+        try:
+            if name not in self._clients:
+                self._clients[name] = self._make(self._registry.endpoints[name])
+            client = self._clients[name]
+            if client.token is None:
+                return client
+            async with asyncio.timeout(TOKEN_SECONDS):
+                token = await client.token()
+        except Exception as error:
+            _log.warning("endpoint_not_ready", endpoint=name, error=type(error).__name__)
+            raise CallFailed(not_ready(slow=isinstance(error, TimeoutError))) from None
+        # The SDK would ask for the token after the call is marked as sent, and let every failure through as it is.
+        return replace(client, headers={**client.headers, "Authorization": f"Bearer {token}"}, secret=token)
 
     async def aclose(self) -> None:
         """Closes every client; the object is of no use afterwards."""
@@ -81,10 +108,9 @@ class EndpointClients:
 
     def _make(self, endpoint: Endpoint) -> Client:
         secret = endpoint.key.get_secret_value() if endpoint.auth == "key" and endpoint.key else ""
-        api_key: str | TokenProvider = self._token_provider(endpoint) if endpoint.auth == "entra" else secret or _NO_KEY
         client = AsyncOpenAI(
             base_url=endpoint.base_url,
-            api_key=api_key,
+            api_key=secret or _NO_KEY,
             organization=endpoint.organization,
             # A retry by the SDK would be a second call that nobody counted.
             max_retries=0,
@@ -98,7 +124,8 @@ class EndpointClients:
             headers["OpenAI-Organization"] = Omit()
         if endpoint.auth == "none":
             headers["Authorization"] = Omit()
-        return Client(client, headers, secret)
+        token = self._token_provider(endpoint) if endpoint.auth == "entra" else None
+        return Client(client, headers, secret, token)
 
     def _timeout(self) -> httpx2.Timeout:
         return httpx2.Timeout(self._seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
@@ -115,7 +142,9 @@ class EndpointClients:
             socket_options=_SOCKET_OPTIONS,
         )
         # A redirect of a paid call is nothing to follow: it would be sent a second time, and to somebody else.
-        return httpx2.AsyncClient(transport=transport, timeout=self._timeout(), follow_redirects=False, trust_env=False)
+        return httpx2.AsyncClient(
+            transport=CallTransport(transport), timeout=self._timeout(), follow_redirects=False, trust_env=False
+        )
 
     def _token_provider(self, endpoint: Endpoint) -> TokenProvider:
         from azure.identity.aio import DefaultAzureCredential, get_bearer_token_provider

@@ -46,6 +46,8 @@ _NOT_SENT = (
     httpx2.ProxyError,
     httpx2.UnsupportedProtocol,
 )
+# Raised while the request is put into words, before it is written: a header that HTTP does not allow.
+_NOT_SENDABLE = (httpx2.LocalProtocolError,)
 _SECRET = re.compile(r"\b(sk|org|proj)-[A-Za-z0-9_*-]{4,}|Bearer\s+\S+", re.IGNORECASE)
 _MAX_PROVIDER_MESSAGE = 300
 _LONGEST_RETRY_AFTER = 86_400.0
@@ -82,6 +84,8 @@ def classify(error: Exception, dialect: Dialect, *, secret: str = "") -> CallFai
             return _of_status(error, dialect, secret)
         case openai.APIConnectionError() if isinstance(error.__cause__, _NOT_SENT):
             return CallFailed(unreachable(), not_accepted=True)
+        case openai.APIConnectionError() if isinstance(error.__cause__, _NOT_SENDABLE):
+            return CallFailed(not_ready())
         case openai.APIError() | httpx2.HTTPError() | TimeoutError():
             return CallFailed(outcome_unknown())
         case _:
@@ -95,6 +99,23 @@ def unreachable() -> ServiceError:
         "The model provider cannot be reached; nothing was sent to it.",
         billed=Billed.NO,
         retry_safe=True,
+    )
+
+
+def not_ready(*, slow: bool = False) -> ServiceError:
+    """The call could not even be put together: no token, or credentials that HTTP cannot carry. Nothing was sent."""
+    if slow:
+        return Unavailable(
+            "PROVIDER_UNAVAILABLE",
+            "The identity service gave no token for the model provider in time; nothing was sent to it.",
+            billed=Billed.NO,
+            retry_safe=True,
+        )
+    return Internal(
+        "PROVIDER_MISCONFIGURED",
+        "The model provider cannot be called as its endpoint is set up, and nothing was sent to it; this is for the "
+        "operator to set right.",
+        billed=Billed.NO,
     )
 
 

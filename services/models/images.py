@@ -64,7 +64,7 @@ class ImageAdapter:
             CallFailed: typed, with `billed`.
         """
         dialect = self._registry.dialect(checked.model)
-        client = self._clients.client(checked.model.endpoint)
+        client = await self._clients.client(checked.model.endpoint)
         body = wire_body(checked, send_model=dialect.send_model, response_format=dialect.response_format)
         try:
             async with asyncio.timeout(self._seconds):

@@ -188,6 +188,15 @@ def _validated(kind: type[RowT], place: str, row: object) -> RowT:
         raise RegistryError(f"{place}: {_describe(error)}") from None
 
 
+def endpoint_of(place: str, fields: Table) -> Endpoint:
+    """The endpoint of fields that an operator wrote; `place` is what an error names.
+
+    Raises:
+        RegistryError: they are not those of an endpoint.
+    """
+    return _validated(Endpoint, place, fields)
+
+
 def _describe(error: ValidationError) -> str:
     # Inputs are left out: an endpoint's row may hold a key.
     problems = error.errors(include_url=False, include_context=False, include_input=False)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
@@ -54,26 +55,57 @@ class Dialect(Row):
     unsupported_sizes: tuple[str, ...] = ()
 
 
-def _base_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
+def http_url(value: str) -> str:
+    """An address that requests can be sent below, without a slash at its end.
+
+    Raises:
+        ValueError: it is none.
+    """
+    parts = urlsplit(value.strip())
+    if parts.scheme not in ("http", "https") or not parts.hostname or not _visible(parts.geturl()):
         raise ValueError("not an http or https address")
-    return value.rstrip("/")
+    if parts.query or parts.fragment:
+        raise ValueError("an address with a query or fragment has no place for paths")
+    if parts.port == 0:  # reading an impossible one raises
+        raise ValueError("Port out of range 0-65535")
+    return parts.geturl().rstrip("/")
+
+
+def header_value(value: str) -> str:
+    """A credential as a header carries it: files and variables often end in a line break.
+
+    Raises:
+        ValueError: no header can carry it.
+    """
+    value = value.strip()
+    if not _visible(value):
+        raise ValueError("holds what a header cannot carry: only visible ASCII characters are allowed")
+    return value
+
+
+def secret_header_value(value: SecretStr) -> SecretStr:
+    """`header_value` of a secret."""
+    return SecretStr(header_value(value.get_secret_value()))
+
+
+def _visible(text: str) -> bool:
+    return all("!" <= character <= "~" for character in text)
 
 
 class Endpoint(Row):
     """A server that models are called at. Credentials are named, never written into a registry file."""
 
-    base_url: Annotated[str, AfterValidator(_base_url)]
+    base_url: Annotated[str, AfterValidator(http_url)]
     dialect: str = "openai"
     auth: Literal["key", "entra", "none"] = "none"
-    key: SecretStr | None = Field(default=None, exclude=True)
-    organization: str = ""
+    key: Annotated[SecretStr, AfterValidator(secret_header_value)] | None = Field(default=None, exclude=True)
+    organization: Annotated[str, AfterValidator(header_value)] = ""
     entra_scope: str = "https://cognitiveservices.azure.com/.default"
 
     @property
     def configured(self) -> bool:
         """Whether the credentials it needs are there; a token for Entra ID is asked for when it is needed."""
-        return self.auth != "key" or self.key is not None
+        return self.auth != "key" or (self.key is not None and bool(self.key.get_secret_value()))
 
 
 class SizeRule(Row):

@@ -3,10 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import SecretStr
-
 from services.models.binding import rows_at
-from services.models.registry import Catalogue, Registry, RegistryError, Table, build
+from services.models.registry import Catalogue, Registry, RegistryError, Table, build, endpoint_of
 from services.models.rows import Endpoint
 
 # Kind of model: the prefix of its variables, the variable that says which model a deployment is of, and the profile
@@ -58,15 +56,12 @@ def seed_registry(catalogue: Catalogue, provider: Literal["azure", "openai"], en
 
 
 def _openai(catalogue: Catalogue, environ: Mapping[str, str]) -> tuple[dict[str, Endpoint], dict[str, Table]]:
-    key = environ.get("OPENAI_API_KEY")
+    key = environ.get("OPENAI_API_KEY", "").strip()
     if not key:
         raise RegistryError("MODEL_PROVIDER is openai, and OPENAI_API_KEY is not set")
-    endpoint = Endpoint(
-        base_url="https://api.openai.com/v1",
-        auth="key",
-        key=SecretStr(key),
-        organization=environ.get("OPENAI_ORG_ID", ""),
-    )
+    fields = {"base_url": "https://api.openai.com/v1", "auth": "key", "key": key}
+    organization = environ.get("OPENAI_ORG_ID", "")
+    endpoint = endpoint_of("OPENAI_API_KEY or OPENAI_ORG_ID", {**fields, "organization": organization})
     rows = rows_at(catalogue, "openai", environ.get("IMAGE_MODEL", ""), environ.get("LLM_MODEL", ""))
     return {"openai": endpoint}, rows
 
@@ -80,13 +75,10 @@ def _azure(catalogue: Catalogue, environ: Mapping[str, str]) -> tuple[dict[str, 
             continue
         if not deployment:
             raise RegistryError(f"{prefix}_AOAI_RESOURCE is set, and {prefix}_DEPLOYMENT is not")
-        key = environ.get(f"{prefix}_AOAI_API_KEY")
-        endpoints[f"azure-{kind}"] = Endpoint(
-            base_url=_resource_url(resource),
-            dialect="azure-v1",
-            auth="key" if key else "entra",
-            key=SecretStr(key) if key else None,
-        )
+        key = environ.get(f"{prefix}_AOAI_API_KEY", "").strip()
+        fields = {"base_url": _resource_url(resource), "dialect": "azure-v1", "auth": "key" if key else "entra"}
+        place = f"{prefix}_AOAI_RESOURCE or {prefix}_AOAI_API_KEY"
+        endpoints[f"azure-{kind}"] = endpoint_of(place, {**fields, "key": key or None})
         base = environ.get(base_variable) or deployment
         rows[deployment] = {**_row_of(catalogue, base, profile), "endpoint": f"azure-{kind}", "wire_id": deployment}
     if "azure-image" not in endpoints:
@@ -102,6 +94,7 @@ def _row_of(catalogue: Catalogue, base: str, profile: str) -> dict[str, Any]:
 
 def _resource_url(resource: str) -> str:
     """The seed took the resource's name; its whole address is understood too."""
+    resource = resource.strip()
     host = resource if resource.startswith(("http://", "https://")) else f"https://{resource}.openai.azure.com"
     return f"{host.rstrip('/')}/openai/v1"
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr
 
 from services.common.settings import Settings
 from services.models.binding import bind_all
 from services.models.image_requests import refused_defaults
-from services.models.registry import Catalogue, Registry, RegistryError, build, read_toml, shipped
-from services.models.rows import Endpoint, ImageModel
+from services.models.registry import Catalogue, Registry, RegistryError, build, endpoint_of, read_toml, shipped
+from services.models.rows import Endpoint, ImageModel, header_value, http_url, secret_header_value
 from services.models.seed import DEFAULTS, seed_registry, seed_warnings
 
 Provider = Literal["registry", "seed", "openai_base_url", "openai", "emulator"]
@@ -24,13 +24,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 EMULATOR_URL = "http://127.0.0.1:8190/v1"
 
 
-def _http_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise ValueError("not an http or https address")
-    return value.rstrip("/")
-
-
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HttpUrl = Annotated[str, AfterValidator(http_url)]
 
 
 class ModelSettings(Settings):
@@ -40,8 +34,12 @@ class ModelSettings(Settings):
     model_provider: Literal["azure", "openai"] | None = Field(
         None, validation_alias="MODEL_PROVIDER", description="azure or openai: use the seed's variables"
     )
-    openai_api_key: SecretStr | None = Field(None, validation_alias="OPENAI_API_KEY", description="OpenAI's API key")
-    openai_org_id: str = Field("", validation_alias="OPENAI_ORG_ID", description="OpenAI organisation id")
+    openai_api_key: Annotated[SecretStr, AfterValidator(secret_header_value)] | None = Field(
+        None, validation_alias="OPENAI_API_KEY", description="OpenAI's API key: visible ASCII characters"
+    )
+    openai_org_id: Annotated[str, AfterValidator(header_value)] = Field(
+        "", validation_alias="OPENAI_ORG_ID", description="OpenAI organisation id: visible ASCII characters"
+    )
     openai_base_url: HttpUrl | None = Field(
         None, validation_alias="OPENAI_BASE_URL", description="http(s) address of an OpenAI-compatible server, with /v1"
     )
@@ -150,18 +148,20 @@ def _operator_endpoint(name: str, row: Mapping[str, Any], environ: Mapping[str, 
     fields = dict(row)
     if "key" in fields:
         raise RegistryError(f"endpoints.{name}: a key does not belong into a file; name its variable in key_env")
+    for field in ("base_url_env", "base_url", "key_env", "key_file"):
+        if not isinstance(fields.get(field, ""), str):
+            raise RegistryError(f"endpoints.{name}.{field}: is no string")
     address = environ.get(fields.pop("base_url_env", ""), fields.pop("base_url", ""))
     key = environ.get(fields.pop("key_env", ""), "")
     key_file = fields.pop("key_file", "")
     if key_file:
         try:
-            key = Path(key_file).read_text(encoding="utf-8").strip()
+            key = Path(key_file).read_text(encoding="utf-8")
         except OSError as error:
             raise RegistryError(f"endpoints.{name}.key_file: {error.strerror}") from None
-    try:
-        return Endpoint(**fields, base_url=address, key=SecretStr(key) if key else None)
-    except (ValidationError, TypeError):
-        raise RegistryError(f"endpoints.{name}: needs base_url (http or https), dialect and auth") from None
+        except ValueError:
+            raise RegistryError(f"endpoints.{name}.key_file: is no text") from None
+    return endpoint_of(f"endpoints.{name}", {**fields, "base_url": address, "key": key.strip() or None})
 
 
 def _overruled(settings: ModelSettings, provider: Provider) -> list[str]:

@@ -6,11 +6,17 @@ import json
 import time
 from typing import Any
 
+import httpx2
 import pytest
 
 from services.common.errors import Billed
-from services.models.failures import scrub
+from services.models import endpoints
+from services.models.endpoints import EndpointClients
+from services.models.failures import CallFailed, scrub
 from services.models.money import UNPRICED
+from services.models.registry import build, shipped
+from services.models.rows import Endpoint
+from services.models.transport import CallTransport
 from services.models.usage import Usage
 from tests.models.conftest import KEY, Calls
 from tests.support.media import png
@@ -263,6 +269,74 @@ async def test_a_provider_that_is_not_there_has_not_been_paid() -> None:
     failed = await calls.failure()
     assert (failed.error.reason, failed.error.billed, failed.not_accepted) == ("PROVIDER_UNAVAILABLE", Billed.NO, True)
     assert failed.error.retry_safe
+
+
+async def test_what_breaks_before_the_first_byte_is_a_failure_to_connect() -> None:
+    """The network library lets an exception through that is none of HTTP's."""
+    transport = CallTransport(httpx2.AsyncHTTPTransport())
+    async with httpx2.AsyncClient(transport=transport, trust_env=False) as client:
+        with pytest.raises(httpx2.ConnectError):
+            await client.post("http://127.0.0.1:99999999/")
+
+
+async def test_without_a_token_of_entra_id_nothing_is_sent_and_nothing_paid(
+    provider: OpenAIServer, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
+    failed = await calls.failure(auth="entra")
+    assert (failed.error.reason, failed.error.billed) == ("PROVIDER_MISCONFIGURED", Billed.NO)
+    assert not provider.received
+
+
+async def test_without_a_token_there_is_no_place_at_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the call is never marked as being made."""
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
+    endpoint = Endpoint(base_url="http://127.0.0.1:1/v1", auth="entra")
+    clients = EndpointClients(build(shipped(), {"here": endpoint}, {}), seconds=1.0, places=1)
+    with pytest.raises(CallFailed):
+        async with clients.place("here"):
+            raise AssertionError("there was a place")
+    await clients.aclose()
+
+
+async def test_a_token_that_takes_too_long_has_cost_nothing_and_may_come_later(
+    provider: OpenAIServer, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never() -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    monkeypatch.setattr(endpoints, "TOKEN_SECONDS", 0.05)
+    monkeypatch.setattr(EndpointClients, "_token_provider", lambda *_: never)
+    failed = await calls.failure(auth="entra")
+    assert (failed.error.reason, failed.error.billed) == ("PROVIDER_UNAVAILABLE", Billed.NO)
+    assert failed.error.retry_safe
+    assert not provider.received
+
+
+async def test_a_token_is_sent_and_appears_in_no_message(
+    provider: OpenAIServer, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def token() -> str:
+        return "a-made-up-token"
+
+    monkeypatch.setattr(EndpointClients, "_token_provider", lambda *_: token)
+    provider.then(fails(400, "x", "the token a-made-up-token is odd"))
+    failed = await calls.failure(auth="entra")
+    assert provider.received[0].headers["Authorization"] == "Bearer a-made-up-token"
+    assert "a-made-up-token" not in failed.error.message
+
+
+async def test_a_header_that_http_does_not_allow_has_cost_nothing(
+    provider: OpenAIServer, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def token() -> str:
+        return "two\nlines"
+
+    monkeypatch.setattr(EndpointClients, "_token_provider", lambda *_: token)
+    failed = await calls.failure(auth="entra")
+    assert (failed.error.reason, failed.error.billed) == ("PROVIDER_MISCONFIGURED", Billed.NO)
+    assert not provider.received
 
 
 async def test_a_name_that_does_not_resolve_has_not_been_paid() -> None:

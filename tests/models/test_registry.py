@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from services.models.binding import bind_all
 from services.models.registry import Catalogue, Registry, RegistryError, build, lifecycle, shipped
@@ -144,6 +144,34 @@ def test_two_defaults_of_a_kind_are_refused() -> None:
 def test_a_models_wire_id_finds_it_too() -> None:
     registry = build(shipped(), {"here": HERE}, {"flux": {"endpoint": "here", "wire_id": "org/flux"}})
     assert registry.find(ImageModel, "org/flux") == ("flux", registry.models["flux"])
+
+
+UNUSABLE = """
+    ftp://x/v1 //x/v1 http:///v1 http://u@/v1 http://[::1/v1 http://x:99999999/v1 http://x:0/v1 http://x:y/v1
+    http://x/v1?a=b http://x/v1#a http://x\u2026/v1
+"""
+
+
+@pytest.mark.parametrize("address", [*UNUSABLE.split(), "http://x y/v1", ""])
+def test_an_address_that_no_request_can_be_sent_to_is_refused(address: str) -> None:
+    with pytest.raises(ValidationError):
+        Endpoint(base_url=address)
+
+
+def test_a_key_loses_the_line_break_that_its_file_ends_with() -> None:
+    endpoint = Endpoint(base_url="http://127.0.0.1:1", auth="key", key=SecretStr(" sk-a\r\n"), organization="org-1\n")
+    assert endpoint.key == SecretStr("sk-a")
+    assert endpoint.organization == "org-1"
+
+
+@pytest.mark.parametrize("key", ["sk-ab\u2026c", "sk-a\nb", "sk-a\x00"])
+def test_a_key_that_no_header_can_carry_is_refused(key: str) -> None:
+    with pytest.raises(ValidationError):
+        Endpoint(base_url="http://127.0.0.1:1", auth="key", key=SecretStr(key))
+
+
+def test_a_key_of_nothing_but_white_space_is_none() -> None:
+    assert not Endpoint(base_url="http://127.0.0.1:1", auth="key", key=SecretStr(" \n")).configured
 
 
 def test_a_key_is_in_no_text_form_of_an_endpoint() -> None:

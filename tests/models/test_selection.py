@@ -187,6 +187,49 @@ def test_a_variable_that_is_missing_or_wrong_is_named(
         chosen(environ, monkeypatch)
 
 
+@pytest.mark.parametrize(
+    ("environ", "endpoint"),
+    [
+        ({"OPENAI_API_KEY": "sk-x\n", "OPENAI_ORG_ID": "org-1\n"}, "openai"),
+        ({"OPENAI_API_KEY": "sk-x\n", "OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}, "openai-base-url"),
+        ({"OPENAI_API_KEY": "sk-x\n", "MODEL_PROVIDER": "openai"}, "openai"),
+        ({**AZURE, "IMAGEGEN_AOAI_API_KEY": "sk-x\n"}, "azure-image"),
+    ],
+)
+def test_the_line_break_at_the_end_of_a_key_is_not_sent(
+    environ: Mapping[str, str], endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = chosen(environ, monkeypatch).registry.endpoints[endpoint].key
+    assert key is not None
+    assert key.get_secret_value() == "sk-x"
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({**AZURE, "IMAGEGEN_AOAI_API_KEY": "sk-ab\u2026c"}, "IMAGEGEN_AOAI_API_KEY"),
+        ({**AZURE, "IMAGEGEN_AOAI_RESOURCE": "http://x:99999999"}, "IMAGEGEN_AOAI_RESOURCE"),
+    ],
+)
+def test_a_key_or_address_that_cannot_be_used_stops_the_start_and_is_named(
+    environ: Mapping[str, str], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RegistryError, match=named) as refusal:
+        chosen(environ, monkeypatch)
+    assert "sk-ab" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID"])
+def test_a_setting_that_cannot_be_used_is_named_and_not_shown(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        chosen({name: "http://x:99999999/\u2026"}, monkeypatch)
+    said = capsys.readouterr().err
+    assert name in said
+    assert "99999999" not in said
+
+
 def test_image_model_chooses_the_default_among_the_known(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = chosen({"IMAGE_MODEL": "gpt-image-2.6-flare"}, monkeypatch).registry
     assert registry.default(ImageModel) == "gpt-image-2.6-flare"
