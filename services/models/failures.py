@@ -134,7 +134,7 @@ def bad_response(what: str, *, billed: Billed) -> ServiceError:
     return Internal("PROVIDER_BAD_RESPONSE", f"The model provider's answer is no result: {what}.", billed=billed)
 
 
-def content_rejected(body: Mapping[str, Any]) -> ServiceError:
+def content_rejected(body: Mapping[str, Any], *, billed: Billed = Billed.NO) -> ServiceError:
     """The provider refuses the content. Metadata: `stage` and `categories` where it gives them."""
     details = body.get("moderation_details")
     details = details if isinstance(details, Mapping) else {}
@@ -145,7 +145,7 @@ def content_rejected(body: Mapping[str, Any]) -> ServiceError:
     if isinstance(categories, list):
         metadata["categories"] = ",".join(str(category) for category in categories)
     return InvalidArgument(
-        "CONTENT_REJECTED", "The model provider refuses the content.", billed=Billed.NO, metadata=metadata
+        "CONTENT_REJECTED", "The model provider refuses the content.", billed=billed, metadata=metadata
     )
 
 

@@ -13,7 +13,7 @@ import httpx2
 import openai
 import structlog
 
-from services.common.errors import Billed
+from services.common.errors import Billed, ServiceError
 from services.models.endpoints import Client, EndpointClients
 from services.models.failures import CallFailed, bad_response, classify, content_rejected, is_content_rejection
 from services.models.image_requests import CheckedImageRequest, wire_body
@@ -109,9 +109,8 @@ class ImageAdapter:
         cost = _with_author(cost_of(usage, price), self._author_cost(data.get("svg_usage"), today))
         images = _images(data.get("data"))
         if all(image.content is None for image in images):
-            problem = images[0].problem if images else "it has no images"
-            billed = Billed.YES if usage else Billed.UNKNOWN
-            raise CallFailed(bad_response(problem, billed=billed), request_id, usage=usage, cost=cost)
+            problem = _no_result(data, images, Billed.YES if usage else Billed.UNKNOWN)
+            raise CallFailed(problem, request_id, usage=usage, cost=cost)
         raw: dict[str, Any] = {name: data[name] for name in ("usage", "svg_usage") if name in data}
         return ImageAnswer(images, usage, raw, cost, price, request_id)
 
@@ -136,19 +135,24 @@ def _with_author(image: Cost, author: Cost | None) -> Cost:
 
 
 def _json_object(answer: bytes, request_id: str) -> dict[str, Any]:
-    """The answer as an object; an `error` in a 200 is an error all the same."""
+    """The answer as an object."""
     try:
         data = json.loads(answer)
     except (ValueError, RecursionError):
         raise CallFailed(bad_response("it is not JSON", billed=Billed.UNKNOWN), request_id) from None
     if not isinstance(data, dict):
         raise CallFailed(bad_response("it is not an object", billed=Billed.UNKNOWN), request_id)
+    return data
+
+
+def _no_result(data: Mapping[str, Any], images: tuple[Image, ...], billed: Billed) -> ServiceError:
+    """What an answer without a single image means. A 200 proves nothing free: what was filtered may have been made."""
     error = data.get("error")
     if isinstance(error, Mapping) and is_content_rejection(error):
-        raise CallFailed(content_rejected(error), request_id)
-    if error and not data.get("data"):
-        raise CallFailed(bad_response("it is an error in the guise of success", billed=Billed.UNKNOWN), request_id)
-    return data
+        return content_rejected(error, billed=billed)
+    if error and not images:
+        return bad_response("it is an error in the guise of success", billed=billed)
+    return bad_response(images[0].problem if images else "it has no images", billed=billed)
 
 
 def _images(items: object) -> tuple[Image, ...]:

@@ -144,6 +144,19 @@ async def test_one_broken_image_leaves_the_others(provider: OpenAIServer, calls:
     assert [image.problem for image in result.images] == ["", "an image is not base64", "an image has no b64_json"]
 
 
+async def test_the_images_beside_a_note_of_the_content_filter_are_kept(provider: OpenAIServer, calls: Calls) -> None:
+    contents = [png(8, 8, seed=seed) for seed in (1, 2)]
+    body = {
+        "data": [{"b64_json": base64.b64encode(content).decode()} for content in contents],
+        "error": {"code": "content_filter", "message": "one of three was filtered"},
+        "usage": USAGE,
+    }
+    provider.then(sends(json.dumps(body).encode()))
+    result = await calls.generate(n=3)
+    assert [image.content for image in result.images] == contents
+    assert result.usage is not None
+
+
 BLOCKED: dict[str, Any] = {"moderation_details": {"moderation_stage": "output", "categories": ["violence", "gore"]}}
 FAILURES = [
     # behaviour, dialect, reason, billed, retry_safe
@@ -216,9 +229,25 @@ FAILURES = [
         sends(b'{"error": {"code": "moderation_blocked"}}'),
         "openai",
         "CONTENT_REJECTED",
-        "no",
+        "unknown",
         False,
         id="a refusal in a 200",
+    ),
+    pytest.param(
+        sends(json.dumps({"data": [], "error": {"code": "content_filter"}, "usage": USAGE}).encode()),
+        "azure-v1",
+        "CONTENT_REJECTED",
+        "yes",
+        False,
+        id="a refusal in a 200 that was charged",
+    ),
+    pytest.param(
+        sends(json.dumps({"error": {"code": "server_error"}, "usage": USAGE}).encode()),
+        "openai",
+        "PROVIDER_BAD_RESPONSE",
+        "yes",
+        False,
+        id="an error in a 200 that was charged",
     ),
     pytest.param(sends(b"[" * 100_000), "openai", "PROVIDER_BAD_RESPONSE", "unknown", False, id="deep nesting"),
 ]
