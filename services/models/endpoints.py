@@ -118,7 +118,9 @@ class EndpointClients:
             http_client=self._http_client(endpoint.base_url),
         )
         self._closing.append(client.close)
-        # The SDK takes what it is not given from the process's environment, whatever the endpoint is.
+        # The SDK takes what it is not given from the process's environment, whatever the endpoint is. For the headers
+        # of OPENAI_CUSTOM_HEADERS, another server's credentials perhaps, it has no argument that says "none".
+        client._custom_headers = {}
         headers: dict[str, str | Omit] = {"OpenAI-Project": Omit()}
         if not endpoint.organization:
             headers["OpenAI-Organization"] = Omit()

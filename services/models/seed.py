@@ -24,6 +24,7 @@ WITHOUT_MEANING: Mapping[str, str] = {
     "IMAGEGEN_2_DEPLOYMENT": "name the deployment in a registry file",
     "FLUX_KONTEXT_DEPLOYMENT": "name the deployment in a registry file",
     "DEFAULT_IMAGE_MODEL": "set IMAGE_MODEL",
+    "OPENAI_CUSTOM_HEADERS": "it would send the same headers to every endpoint",
     "AZURE_COSMOS_DB_ENDPOINT": "the only database is PostgreSQL",
     "AZURE_COSMOS_DB_KEY": "the only database is PostgreSQL",
     "AZURE_COSMOS_DB_ID": "the only database is PostgreSQL",
