@@ -50,6 +50,8 @@ _NOT_SENT = (
 _NOT_SENDABLE = (httpx2.LocalProtocolError,)
 _SECRET = re.compile(r"\b(sk|org|proj)-[A-Za-z0-9_*-]{4,}|Bearer\s+\S+", re.IGNORECASE)
 _MAX_PROVIDER_MESSAGE = 300
+# Nobody raises a quota sooner than that.
+QUOTA_SECONDS = 60.0
 _LONGEST_RETRY_AFTER = 86_400.0
 
 
@@ -176,7 +178,7 @@ def _of_status(error: openai.APIStatusError, dialect: Dialect, secret: str) -> C
 def _of_server_error(
     error: openai.APIStatusError, body: Mapping[str, Any], dialect: Dialect, request_id: str
 ) -> CallFailed:
-    given = {body.get("code"), body.get("type")}
+    given = _codes(body)
     for rule in dialect.not_accepted:
         if rule.status == error.status_code and (not rule.codes or given & set(rule.codes)):
             return CallFailed(_overloaded(error), request_id, not_accepted=True)
@@ -202,6 +204,7 @@ def _rate_limited(error: openai.APIStatusError, body: Mapping[str, Any]) -> Serv
             "The quota of the account at the model provider is used up; its operator must raise it.",
             billed=Billed.NO,
             retry_safe=True,
+            retry_after=max(retry_after(error.response.headers) or 0.0, QUOTA_SECONDS),
         )
     return ResourceExhausted(
         "PROVIDER_RATE_LIMITED",
@@ -241,7 +244,12 @@ def _code_of(body: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _is_quota(body: Mapping[str, Any]) -> bool:
-    return body.get("code") in QUOTA_CODES or body.get("type") in QUOTA_CODES
+    return bool(_codes(body) & QUOTA_CODES)
+
+
+def _codes(body: Mapping[str, Any]) -> set[str]:
+    """The error's `code` and `type`; servers put numbers, lists and objects there too, which say nothing known."""
+    return {code for code in (body.get("code"), body.get("type")) if isinstance(code, str)}
 
 
 def scrub(message: str, secret: str) -> str:
@@ -261,7 +269,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             seconds = _seconds(headers["retry-after"])
         else:
             return None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return min(max(seconds, 0.0), _LONGEST_RETRY_AFTER) if seconds == seconds else None
 
@@ -270,4 +278,6 @@ def _seconds(value: str) -> float:
     try:
         return float(value)
     except ValueError:
-        return (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+        date = parsedate_to_datetime(value)
+        # A date without a zone, or with -0000, comes without one; HTTP's dates are UTC.
+        return ((date if date.tzinfo else date.replace(tzinfo=UTC)) - datetime.now(UTC)).total_seconds()

@@ -84,6 +84,17 @@ async def test_an_endpoint_without_auth_gets_no_key_even_if_the_environment_has_
     assert "from-the-environment" not in str(headers)
 
 
+@pytest.mark.parametrize("auth", ["none", "key"])
+async def test_no_header_of_the_environment_reaches_an_endpoint(
+    auth: str, provider: OpenAIServer, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer anothers-key\nX-Gateway: a-secret")
+    await calls.generate(auth=auth)
+    headers = {name.lower(): value for name, value in provider.received[0].headers.items()}
+    assert headers.get("authorization") == (f"Bearer {KEY}" if auth == "key" else None)
+    assert "x-gateway" not in headers
+
+
 async def test_an_organisation_is_sent_where_there_is_one(provider: OpenAIServer, calls: Calls) -> None:
     await calls.generate(organization="org-1")
     assert {name.lower(): value for name, value in provider.received[0].headers.items()}[
@@ -158,6 +169,7 @@ async def test_the_images_beside_a_note_of_the_content_filter_are_kept(provider:
 
 
 BLOCKED: dict[str, Any] = {"moderation_details": {"moderation_stage": "output", "categories": ["violence", "gore"]}}
+ODD = {"error": {"code": ["a"], "type": {"b": 1}, "innererror": {"code": {}}, "message": 5}}
 FAILURES = [
     # behaviour, dialect, reason, billed, retry_safe
     pytest.param(fails(400, "moderation_blocked"), "openai", "CONTENT_REJECTED", "no", False, id="moderation"),
@@ -190,6 +202,10 @@ FAILURES = [
         id="a redirect",
     ),
     pytest.param(fails(429), "openai", "PROVIDER_RATE_LIMITED", "no", True, id="429"),
+    pytest.param(says(429, ODD), "openai", "PROVIDER_RATE_LIMITED", "no", True, id="429 with an odd code"),
+    pytest.param(says(400, ODD), "openai", "PROVIDER_REJECTED", "no", False, id="400 with an odd code"),
+    pytest.param(says(500, ODD), "openai", "OUTCOME_UNKNOWN", "unknown", False, id="500 with an odd code"),
+    pytest.param(says(503, ODD), "emulator", "PROVIDER_UNAVAILABLE", "no", True, id="503 with an odd code"),
     pytest.param(fails(429, "insufficient_quota"), "openai", "PROVIDER_RATE_LIMITED", "no", True, id="quota"),
     pytest.param(fails(408), "openai", "OUTCOME_UNKNOWN", "unknown", False, id="408"),
     pytest.param(fails(500), "openai", "OUTCOME_UNKNOWN", "unknown", False, id="500"),
@@ -283,6 +299,11 @@ async def test_a_refusal_of_content_tells_stage_and_categories(provider: OpenAIS
         ({"retry_after_ms": "250", "retry_after": "9"}, 0.25),
         ({"retry_after": "nonsense"}, 1.0),
         ({"retry_after": "Mon, 01 Jan 2001 00:00:00 GMT"}, 1.0),
+        ({"retry_after": "Mon, 01 Jan 2001 00:00:00 -0000"}, 1.0),
+        ({"retry_after": "Mon, 01 Jan 2001 00:00:00"}, 1.0),
+        ({"retry_after": "Fri, 01 Jan 2100 00:00:00"}, 86_400.0),
+        ({"retry_after": "Fri, 01 Jan 9999 00:00:00 +9999"}, 1.0),
+        ({"retry_after": "1e400"}, 86_400.0),
         ({}, 1.0),
     ],
 )
@@ -291,6 +312,13 @@ async def test_how_long_to_wait_is_told(
 ) -> None:
     provider.then(says(429, {"error": {"message": "slow down"}}, charged=False, **headers))
     assert (await calls.failure()).error.retry_after == seconds
+
+
+async def test_who_has_no_quota_is_told_to_wait_as_well(provider: OpenAIServer, calls: Calls) -> None:
+    provider.then(fails(429, "insufficient_quota"))
+    failed = await calls.failure()
+    assert failed.error.retry_after == 60.0
+    assert not failed.not_accepted, "waiting a moment does not help"
 
 
 async def test_a_provider_that_is_not_there_has_not_been_paid() -> None:
