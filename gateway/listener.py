@@ -4,11 +4,17 @@ from pathlib import Path
 
 from gateway.clusters import STREAM_WINDOW, socket_address
 from gateway.contract import Method
-from gateway.envoy_types import Config, duration, typed
+from gateway.envoy_types import Config, duration, set_header, typed
 from gateway.filters import http_filters
 from gateway.replies import IS_GRPC, IS_REST, RESPONSES_FILTER, local_replies
 from gateway.routes import virtual_hosts
 from gateway.settings import GatewaySettings
+
+REQUEST_ID_CHARACTERS = "[A-Za-z0-9._:-]"
+REQUEST_ID_LENGTH = 128
+"""What services take too (`services/common/trace.py`)."""
+_REQUEST_ID = "x-request-id"
+_SANE_COPY = "x-contentlab-sane-request-id"
 
 _ACCESS_LOG: Config = {
     "time": "%START_TIME%",
@@ -78,6 +84,7 @@ def _connection_manager(settings: GatewaySettings, descriptor: Path, methods: tu
             "connection_keepalive": {"interval": "30s", "timeout": "10s"},
         },
         server_name="contentlab",
+        early_header_mutation_extensions=[_request_id_rule()],
         generate_request_id=True,
         preserve_external_request_id=True,
         always_set_request_id_in_response=True,
@@ -90,6 +97,29 @@ def _connection_manager(settings: GatewaySettings, descriptor: Path, methods: tu
         http_filters=http_filters(settings, descriptor, methods),
         route_config={"name": "edge", "virtual_hosts": virtual_hosts(settings, descriptor, methods)},
     )
+
+
+def _request_id_rule() -> Config:
+    """Drops a caller's request id that no log, answer or service would take as it is, so that all share a new one.
+
+    Before anything else is done: Envoy makes the new id right afterwards, and every filter sees only that.
+    """
+    sent = f"request.headers['{_REQUEST_ID}']"
+    # The length apart: of a repetition CEL makes too large an automaton.
+    is_sane = f"size({sent}) <= {REQUEST_ID_LENGTH} && {sent}.matches('^{REQUEST_ID_CHARACTERS}+$')"
+    mutations = [
+        {"remove": _SANE_COPY},
+        {"append": set_header(_SANE_COPY, f"%CEL({is_sane} ? {sent} : '')%")},
+        {"remove": _REQUEST_ID},
+        {"append": set_header(_REQUEST_ID, f"%REQ({_SANE_COPY})%")},
+        {"remove": _SANE_COPY},
+    ]
+    return {
+        "name": "request_id_rule",
+        "typed_config": typed(
+            "envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation", mutations=mutations
+        ),
+    }
 
 
 def _access_log(*, grpc: bool) -> Config:

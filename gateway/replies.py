@@ -66,11 +66,12 @@ _CUT = (
 
 # The first row that applies counts.
 REPLIES: tuple[Reply, ...] = (
-    # Refused by the HTTP parser, before the request had an id.
+    # Refused by the HTTP parser, before Envoy gave the request an id.
     Reply(431, 8, "METADATA_TOO_LARGE", "The request's headers are larger than 16 KiB.", with_request_id=False),
     Reply(408, 4, "DEADLINE_EXCEEDED", _NOT_ARRIVED, retry_safe=True, with_request_id=False),
     Reply(400, 3, "MALFORMED_REQUEST", _NO_HTTP, with_request_id=False),
     Reply(400, 3, "MALFORMED_REQUEST", "The request cannot be read: %LOCAL_REPLY_BODY%", by_transcoder=True),
+    Reply(400, 3, "MALFORMED_REQUEST", _NO_HTTP),
     Reply(401, 16, "UNAUTHENTICATED", "Credentials are missing or wrong."),
     Reply(403, 7, "LOOPBACK_ONLY", _LOOPBACK_ONLY),
     Reply(404, 5, "NO_SUCH_METHOD", "There is no such method: look at verb and path.", grpc_code=12),
@@ -159,17 +160,22 @@ def _conditions(reply: Reply) -> Iterator[Config]:
         yield {"response_flag_filter": {"flags": list(reply.flags)}}
     if not reply.with_request_id:
         yield {"header_filter": {"header": {"name": "x-request-id", "present_match": True, "invert_match": True}}}
+    if reply.by_transcoder:
+        yield _expression("response.code_details.contains('grpc_json_transcode_failure')")
     if reply.kinds:
         kinds = ", ".join(f"'{kind}'" for kind in reply.kinds)
-        expression = f"xds.route_metadata.filter_metadata['{RESPONSES_FILTER}']['kind'] in [{kinds}]"
-        yield {
-            "extension_filter": {
-                "name": "kind",
-                "typed_config": typed(
-                    "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter", expression=expression
-                ),
-            }
+        yield _expression(f"xds.route_metadata.filter_metadata['{RESPONSES_FILTER}']['kind'] in [{kinds}]")
+
+
+def _expression(expression: str) -> Config:
+    return {
+        "extension_filter": {
+            "name": "expression",
+            "typed_config": typed(
+                "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter", expression=expression
+            ),
         }
+    }
 
 
 def _all(conditions: list[Config]) -> Config:
