@@ -1,5 +1,6 @@
 """An image request, the one check of it against the registry before any money is spent, and what is sent of it."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -9,10 +10,10 @@ from services.common.errors import FailedPrecondition, InvalidArgument, Violatio
 from services.models.registry import Registry, lifecycle
 from services.models.rows import ANY, ImageModel, Operation, SizeRule
 
-# Formats with an alpha channel, formats whose compression can be set: properties of the formats, not of a model.
-WITH_ALPHA = ("png", "webp", "gif", "svg")
+# Formats whose compression can be set, formats of a transparent background: the protocol's, not a model's.
 LOSSY = ("jpeg", "webp")
 TRANSPARENT_FORMATS = ("png", "webp")
+_FREE_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 SVG_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
@@ -164,7 +165,11 @@ def _size_violations(size: str, model_id: str, rule: SizeRule) -> Iterator[Viola
     if not rule.free or size == "auto":
         yield _not_among("size", model_id, rule.fixed)
         return
-    width, height = (int(edge) for edge in size.split("x"))
+    written = _FREE_SIZE.fullmatch(size)
+    if written is None:
+        yield Violation("size", "must be WIDTHxHEIGHT in px, or auto where the model takes it")
+        return
+    width, height = int(written[1]), int(written[2])
     if width % rule.grid_px or height % rule.grid_px:
         yield Violation("size", f"width and height must be multiples of {rule.grid_px}")
     elif max(width, height) > rule.max_edge_px:

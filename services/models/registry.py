@@ -12,13 +12,14 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from services.models.money import TokenPrice
-from services.models.rows import Dialect, Endpoint, ImageModel, Model, ModelRow, PriceRow, TextModel
+from services.models.rows import Dialect, Endpoint, ImageModel, Model, ModelId, ModelRow, PriceRow, TextModel
 
 Table = Mapping[str, Any]
 Lifecycle = Literal["active", "deprecated", "retired"]
 ModelT = TypeVar("ModelT", bound=ModelRow)
 
 _MODEL: TypeAdapter[ImageModel | TextModel] = TypeAdapter(Model)
+_MODEL_ID: TypeAdapter[str] = TypeAdapter(ModelId)
 
 
 class RegistryError(ValueError):
@@ -39,11 +40,15 @@ class Catalogue:
         """Reads the four tables.
 
         Raises:
-            RegistryError: there is another table.
+            RegistryError: there is another table, or one of them is none.
         """
-        tables = {name: data.get(name, {}) for name in ("dialects", "profiles", "prices", "models")}
-        _refuse_unknown(data, (*tables, "endpoints"))
-        return cls(**tables)
+        names = ("dialects", "profiles", "prices", "models")
+        _refuse_unknown(data, (*names, "endpoints"))
+        prices = table_of(data, "prices", rows=list)
+        for name, rows in prices.items():
+            if not rows:
+                raise RegistryError(f"prices.{name}: has no row")
+        return cls(table_of(data, "dialects"), table_of(data, "profiles"), prices, table_of(data, "models"))
 
     def under(self, other: "Catalogue") -> "Catalogue":
         """This catalogue with another one's dialects, profiles and prices laid over it, and only the other's models."""
@@ -53,6 +58,22 @@ class Catalogue:
             {**self.prices, **other.prices},
             other.models,
         )
+
+
+def table_of(data: Table, name: str, *, rows: type = dict) -> Table:
+    """The table of that name, whose values are rows (or lists of them); empty if there is none.
+
+    Raises:
+        RegistryError: it is something else.
+    """
+    table = data.get(name, {})
+    if not isinstance(table, dict):
+        raise RegistryError(f"{name}: is no table; write [{name}.<name>]")
+    for key, row in table.items():
+        if not isinstance(row, rows):
+            brackets = f"[[{name}.{key}]]" if rows is list else f"[{name}.{key}]"
+            raise RegistryError(f"{name}.{key}: is no table; write {brackets}")
+    return table
 
 
 @cache
@@ -142,8 +163,14 @@ def build(catalogue: Catalogue, endpoints: Mapping[str, Endpoint], bindings: Map
 
 
 def _model(catalogue: Catalogue, model_id: str, row: Table) -> ImageModel | TextModel:
+    try:
+        _MODEL_ID.validate_python(model_id)
+    except ValidationError:
+        raise RegistryError(f"models.{model_id}: an id has letters, digits, '.', '_' and '-'; use wire_id") from None
     own = dict(row)
     profile = own.pop("profile", "")
+    if not isinstance(profile, str):
+        raise RegistryError(f"models.{model_id}.profile: is no string")
     if profile:
         _known(profile, catalogue.profiles, f"models.{model_id}.profile")
     merged = {"kind": "image", "wire_id": model_id, **catalogue.profiles.get(profile, {}), **own}

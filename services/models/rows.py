@@ -20,6 +20,8 @@ ANY: Literal["any"] = "any"
 # The last segment of `imageModels/{image_model}`.
 ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 Operation = Literal["generate", "edit"]
+# As the contract has it: another size could not be asked for.
+Size = Annotated[str, Field(pattern=r"^(auto|[1-9][0-9]{1,4}x[1-9][0-9]{1,4})$")]
 
 
 class Row(BaseModel):
@@ -111,7 +113,7 @@ class Endpoint(Row):
 class SizeRule(Row):
     """Sizes that a model takes: the fixed ones, and free ones `WxH` within the limits."""
 
-    fixed: tuple[str, ...] = ()
+    fixed: tuple[Size, ...] = ()
     free: bool = False
     grid_px: int = Field(default=1, ge=1)
     max_edge_px: int = Field(default=0, ge=0)

@@ -76,6 +76,8 @@ def _azure(catalogue: Catalogue, environ: Mapping[str, str]) -> tuple[dict[str, 
             continue
         if not deployment:
             raise RegistryError(f"{prefix}_AOAI_RESOURCE is set, and {prefix}_DEPLOYMENT is not")
+        if deployment in rows:
+            raise RegistryError(f"{prefix}_DEPLOYMENT is {deployment!r} like another kind's: give it a registry file")
         key = environ.get(f"{prefix}_AOAI_API_KEY", "").strip()
         fields = {"base_url": _resource_url(resource), "dialect": "azure-v1", "auth": "key" if key else "entra"}
         place = f"{prefix}_AOAI_RESOURCE or {prefix}_AOAI_API_KEY"

@@ -14,7 +14,16 @@ from pydantic import AfterValidator, Field, SecretStr
 from services.common.settings import Settings
 from services.models.binding import bind_all
 from services.models.image_requests import refused_defaults
-from services.models.registry import Catalogue, Registry, RegistryError, build, endpoint_of, read_toml, shipped
+from services.models.registry import (
+    Catalogue,
+    Registry,
+    RegistryError,
+    build,
+    endpoint_of,
+    read_toml,
+    shipped,
+    table_of,
+)
 from services.models.rows import Endpoint, ImageModel, header_value, http_url, secret_header_value
 from services.models.seed import DEFAULTS, seed_registry, seed_warnings
 
@@ -119,6 +128,8 @@ def _pass_through(settings: ModelSettings, base_url: str) -> Registry:
     rows = {_model_id(image): {"profile": "pass-through", "wire_id": image, "display_name": image}}
     if settings.llm_model:
         text = settings.llm_model
+        if _model_id(text) in rows:
+            raise RegistryError(f"LLM_MODEL is {text!r}, and the image model of OPENAI_BASE_URL is {image!r}: one id")
         rows[_model_id(text)] = {"profile": "text-pass-through", "wire_id": text, "display_name": text}
     bound = {model_id: {**row, "endpoint": "openai-base-url"} for model_id, row in rows.items()}
     return build(shipped(), {"openai-base-url": endpoint}, bound)
@@ -136,7 +147,7 @@ def registry_from_file(path: Path, environ: Mapping[str, str]) -> Registry:
         RegistryError: the file cannot be used.
     """
     data = read_toml(path)
-    endpoints = {name: _operator_endpoint(name, row, environ) for name, row in data.get("endpoints", {}).items()}
+    endpoints = {name: _operator_endpoint(name, row, environ) for name, row in table_of(data, "endpoints").items()}
     own = Catalogue.from_toml(data)
     if not own.models:
         raise RegistryError(f"{path}: there is no [models] row")

@@ -153,6 +153,27 @@ def test_a_default_that_the_model_does_not_take_stops_the_start_and_is_named(mon
         chosen({**AZURE, "GPT_IMAGE_DEFAULT_FORMAT": "WEBP"}, monkeypatch)
 
 
+@pytest.mark.parametrize("size", ["large", "1024", "1024x", "x", "-16x16"])
+def test_a_default_size_that_is_none_stops_the_start_and_is_named(size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RegistryError, match="GPT_IMAGE_DEFAULT_SIZE"):
+        chosen({**AZURE, "GPT_IMAGE_DEFAULT_SIZE": size}, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("environ", "named"),
+    [
+        ({**AZURE, "LLM_AOAI_RESOURCE": "res", "LLM_DEPLOYMENT": "pictures"}, "LLM_DEPLOYMENT"),
+        ({"OPENAI_BASE_URL": "http://x/v1", "IMAGE_MODEL": "m", "LLM_MODEL": "m"}, "LLM_MODEL"),
+        ({"OPENAI_BASE_URL": "http://x/v1", "IMAGE_MODEL": "org/m", "LLM_MODEL": "org-m"}, "LLM_MODEL"),
+    ],
+)
+def test_one_id_for_two_kinds_stops_the_start(
+    environ: Mapping[str, str], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(RegistryError, match=named):
+        chosen(environ, monkeypatch)
+
+
 def test_transparency_can_be_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
     model = chosen({**AZURE, "GPT_IMAGE_ALLOW_TRANSPARENT": "false"}, monkeypatch).registry.models["pictures"]
     assert isinstance(model, ImageModel)
@@ -257,6 +278,10 @@ def test_an_endpoint_without_its_key_is_a_warning_and_its_models_are_refused(
         check_image_request(ImageRequest("x"), selection.registry, today=TODAY)
 
 
+ENDPOINT = '[endpoints.a]\nbase_url = "http://x/v1"\n'
+MODEL = '[models.x]\nendpoint = "a"\nprofile = "pass-through"\n'
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -265,6 +290,22 @@ def test_an_endpoint_without_its_key_is_a_warning_and_its_models_are_refused(
         pytest.param('[endpoints.a]\nbase_url = "http://x"\nkey = "sk-1"', "key_env", id="a key in the file"),
         pytest.param('[endpoints.a]\nbase_url = "ftp://x"', "endpoints.a", id="no http"),
         pytest.param('[endpoints.a]\nbase_url = "http://x"', "models", id="no models"),
+        pytest.param(f"endpoints = [1]\n{MODEL}", "endpoints: is no table", id="endpoints in a list"),
+        pytest.param(f"[endpoints]\na = 1\n{MODEL}", "endpoints.a", id="an endpoint that is no table"),
+        pytest.param(f"{ENDPOINT}[models]\nx = 1", "models.x: is no table", id="a model that is no table"),
+        pytest.param(f"models = [1]\n{ENDPOINT}", "models: is no table", id="models in a list"),
+        pytest.param(f"dialects = 1\n{ENDPOINT}{MODEL}", "dialects: is no table", id="dialects that are none"),
+        pytest.param(f"[profiles]\np = 1\n{ENDPOINT}{MODEL}", "profiles.p", id="a profile that is no table"),
+        pytest.param(f"[prices]\np = 1\n{ENDPOINT}{MODEL}", r"\[\[prices.p\]\]", id="a price that is no list"),
+        pytest.param(f"[prices]\np = []\n{ENDPOINT}{MODEL}", "prices.p: has no row", id="a price of no day"),
+        pytest.param(f'{ENDPOINT}[models.x]\nendpoint = "a"\nprofile = [1]', "models.x.profile", id="profiles"),
+        pytest.param(ENDPOINT + MODEL.replace("models.x", 'models."org/x"'), "org/x", id="an id of two segments"),
+        pytest.param(f'{ENDPOINT}{MODEL}defaults = {{size = "big"}}', "models.x.defaults.size", id="a size in words"),
+        pytest.param(f'{ENDPOINT}{MODEL}defaults = {{size = ""}}', "models.x.defaults.size", id="no size"),
+        pytest.param(
+            f'{ENDPOINT}{MODEL}size_rule = {{fixed = ["big"]}}', "size_rule.fixed", id="a fixed size in words"
+        ),
+        pytest.param("[endpoints.a]\nkey_env = 1", "endpoints.a.key_env", id="a variable that is a number"),
     ],
 )
 def test_a_wrong_registry_file_is_refused(
