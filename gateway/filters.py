@@ -24,6 +24,7 @@ LOOPBACK_ORIGIN = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?"
 # Only Envoy and the services may set these. `x-envoy-` is how a client could order retries of a paid call.
 _STRIPPED = ("x-principal", "x-scopes", "x-http-code", "x-http-content-length", "x-upload-content-length", "cookie")
 _STRIPPED_PREFIXES = ("x-contentlab-", "x-envoy-", "sec-")
+_GRPC_ONLY = ("grpc-encoding", "grpc-accept-encoding", "grpc-internal-encoding-request")
 
 # The files of this page, and JSON. Never zstd: Envoy's compressor holds a stream back until it ends.
 _COMPRESSED = ("application/json", "text/plain", "text/html", "text/css", "text/javascript")
@@ -67,12 +68,22 @@ def uncompressed() -> Config:
     return {BROTLI: off, GZIP: off}
 
 
-def declared_length() -> Config:
-    """Tells the service the length that an upload declares: the transcoder drops `content-length`."""
-    mutation = {"append": set_header("x-upload-content-length", "%REQ(content-length)%")}
-    return typed(
-        f"{HTTP_FILTERS}.header_mutation.v3.HeaderMutationPerRoute", mutations={"request_mutations": [mutation]}
-    )
+def rest_headers(*, declares_length: bool = False) -> Config:
+    """Per-route configuration that takes from a REST request what only gRPC's own clients may say.
+
+    The transcoder reads no compressed messages, and a service's transport ends a call whose `-bin` is no base64: both
+    would look like a paid call that was cut. With `declares_length` the service is told the length that an upload
+    declares: the transcoder drops `content-length`.
+    """
+    mutations: list[Config] = [{"remove": name} for name in _GRPC_ONLY]
+    mutations.append({"remove_on_match": {"key_matcher": {"suffix": "-bin"}}})
+    if declares_length:
+        mutations.append({"append": set_header("x-upload-content-length", "%REQ(content-length)%")})
+    return {
+        HEADER_MUTATION: typed(
+            f"{HTTP_FILTERS}.header_mutation.v3.HeaderMutationPerRoute", mutations={"request_mutations": mutations}
+        )
+    }
 
 
 def _header_hygiene() -> Config:

@@ -92,14 +92,19 @@ def _rest_routes(settings: GatewaySettings, descriptor: Path, methods: tuple[Met
         "name": "rest SSE",
         "match": {"prefix": API_PREFIX, "headers": [wants_sse]},
         **NO_SUCH_METHOD,
-        "typed_per_filter_config": sse,
+        "typed_per_filter_config": {**filters.rest_headers(), **sse},
     }
-    yield {"name": "rest", "match": {"prefix": API_PREFIX}, **NO_SUCH_METHOD}
+    yield {
+        "name": "rest",
+        "match": {"prefix": API_PREFIX},
+        **NO_SUCH_METHOD,
+        "typed_per_filter_config": filters.rest_headers(),
+    }
 
 
 def _upload_routes(method: Method, verb: str, template: str) -> Iterator[Config]:
     """An upload must say how long it is, or what its bytes hash to: otherwise one cut short could not be told."""
-    per_filter = {**_lifted_limits(method), filters.HEADER_MUTATION: filters.declared_length()}
+    per_filter = {**_lifted_limits(method), **filters.rest_headers(declares_length=True)}
     length = {"name": "content-length", "present_match": True}
     yield _rest_route(method.name, verb, template, per_filter, [length])
     hashed = _rest_route(f"{method.name} hashed", verb, template, per_filter)
@@ -140,7 +145,7 @@ def _rest_route(name: str, verb: str, template: str, per_filter: Config, headers
         "name": f"rest {name}",
         "match": _rest_match(verb, template, headers),
         **NO_SUCH_METHOD,
-        "typed_per_filter_config": per_filter,
+        "typed_per_filter_config": {**filters.rest_headers(), **per_filter},
     }
 
 
