@@ -42,6 +42,7 @@ class Payer:
 
     engine: AsyncEngine
     paid: PaidCalls
+    registry: CollectorRegistry
     changes: list[tuple[str, State]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     called: asyncio.Event = field(default_factory=asyncio.Event)
@@ -114,11 +115,13 @@ async def place() -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def process(url: str, *, at_work: bool = True, lease: float = LEASE) -> AsyncIterator[Payer]:
+async def process(url: str, *, at_work: bool = True, lease: float = LEASE, options: str = "") -> AsyncIterator[Payer]:
     """A process with an engine of its own; not `at_work`, it neither renews nor sweeps: it looks dead."""
-    engine = create_async_engine(sqlalchemy_url(url), hide_parameters=True)
+    arguments = {"options": options} if options else {}
+    engine = create_async_engine(sqlalchemy_url(url), hide_parameters=True, connect_args=arguments)
     lease_engine = create_async_engine(sqlalchemy_url(url), pool_size=1)
     changes: list[tuple[str, State]] = []
+    registry = CollectorRegistry()
 
     async def follow(connection: AsyncConnection, call: PaidCall) -> None:
         changes.append((call.id, call.state))
@@ -128,7 +131,7 @@ async def process(url: str, *, at_work: bool = True, lease: float = LEASE) -> As
         tables,
         lease_seconds=lease,
         subjects=Subjects(ResourceName("paidCalls/{paid_call}"), "thing", follow),
-        metrics=PaidCallMetrics(CollectorRegistry()),
+        metrics=PaidCallMetrics(registry),
         lease_engine=lease_engine,
     )
     async with AsyncExitStack() as stack:
@@ -136,4 +139,4 @@ async def process(url: str, *, at_work: bool = True, lease: float = LEASE) -> As
         stack.push_async_callback(lease_engine.dispose)
         if at_work:
             await stack.enter_async_context(paid.at_work())
-        yield Payer(engine, paid, changes)
+        yield Payer(engine, paid, registry, changes)

@@ -17,7 +17,7 @@ Tables live in the caller's schema: `paid_call_tables` adds them to its MetaData
 from services.models.paid_calls.faults import may_pass
 from services.models.paid_calls.leases import Lease
 from services.models.paid_calls.metrics import PaidCallMetrics
-from services.models.paid_calls.protocol import PaidCalls, Performed
+from services.models.paid_calls.protocol import PaidCalls
 from services.models.paid_calls.records import (
     Billing,
     Intent,
@@ -28,6 +28,7 @@ from services.models.paid_calls.records import (
     Subjects,
     fingerprint,
 )
+from services.models.paid_calls.settlement import Performed
 from services.models.paid_calls.tables import PaidCallTables, paid_call_tables
 
 __all__ = [

@@ -1,13 +1,18 @@
 """Counters of what was paid for."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from services.models.paid_calls.records import PaidCall
 
 # Seconds. A draft takes two, a large picture of the highest quality minutes.
 BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+
+_log = structlog.get_logger(__name__)
 
 
 class PaidCallMetrics:
@@ -38,8 +43,35 @@ class PaidCallMetrics:
             buckets=BUCKETS,
         )
 
+        self._waiting = Gauge(
+            "contentlab_settlements_waiting", "Ended calls that the database has not taken note of.", registry=registry
+        )
+
+    @contextmanager
+    def waiting(self) -> Iterator[Callable[[], None]]:
+        """Counts the settlement of this block as waiting from the first call of the function until the block ends."""
+        begun = False
+
+        def begin() -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                self._waiting.inc()
+
+        try:
+            yield begin
+        finally:
+            if begun:
+                self._waiting.dec()
+
     def settled(self, call: PaidCall) -> None:
-        """To be called after the settlement is committed."""
+        """To be called after the settlement is committed; so it raises nothing, whatever numbers a provider gave."""
+        try:
+            self._count(call)
+        except Exception as error:
+            _log.error("paid_call_not_counted", paid_call=call.id, error=type(error).__name__, exc_info=error)
+
+    def _count(self, call: PaidCall) -> None:
         labels = (call.operation, call.model)
         self._calls.labels(*labels, call.state, call.billed).inc()
         for kind, tokens in asdict(call.usage).items() if call.usage else ():

@@ -1,45 +1,29 @@
 """Opening, running and settling paid calls."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from datetime import date
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.common.background import background_tasks
 from services.common.errors import Billed, Internal, InvalidArgument, ServiceError, Unavailable
 from services.common.names import new_id
 from services.models.failures import CallFailed, outcome_unknown
-from services.models.money import Cost
 from services.models.paid_calls.faults import may_pass
 from services.models.paid_calls.leases import Lease, Leases
 from services.models.paid_calls.metrics import PaidCallMetrics
-from services.models.paid_calls.outcomes import accounting, not_begun, plain, printable
-from services.models.paid_calls.records import Intent, InTransaction, Opened, PaidCall, State, Subjects, dump_error
+from services.models.paid_calls.outcomes import not_begun
+from services.models.paid_calls.records import Intent, InTransaction, Opened, PaidCall, State, Subjects
+from services.models.paid_calls.settlement import Keep, Performed, Settlements
 from services.models.paid_calls.store import PaidCallStore, durable_later
 from services.models.paid_calls.sweeper import Sweeper
 from services.models.paid_calls.tables import PaidCallTables
-from services.models.usage import Usage
 
 T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Performed(Generic[T]):
-    """What a call gave, and what it cost."""
-
-    value: T
-    usage: Usage | None
-    raw_usage: Mapping[str, Any] | None
-    cost: Cost
-    price_date: date | None
-    provider_request_id: str
 
 
 class PaidCalls:
@@ -60,8 +44,8 @@ class PaidCalls:
         self._store = PaidCallStore(tables, lease_seconds=lease_seconds)
         self._leases = Leases(lease_engine or engine, self._store, seconds=lease_seconds)
         self._sweeper = Sweeper(engine, self._store, self._leases, subjects, metrics)
+        self._settlements = Settlements(engine, self._store, subjects, metrics)
         self._subjects = subjects
-        self._metrics = metrics
 
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
@@ -127,14 +111,15 @@ class PaidCalls:
         self,
         opened: Opened,
         perform: Callable[[Lease], Awaitable[Performed[T]]],
-        keep: Callable[[AsyncConnection, PaidCall, Performed[T]], Awaitable[None]],
+        keep: Keep[T],
         *,
         place: Callable[[], AbstractAsyncContextManager[None]],
     ) -> PaidCall:
         """Waits for a `place`, makes the call once and settles it; `keep` writes the result in the same transaction.
 
         `perform` calls `lease.check()` right before it sends anything. The database may come and go: what the call
-        gave is held until it is written down. Cancellation leaves the row to the sweep, as a crash does.
+        gave is held until it is written down. Cancellation leaves the row to the sweep, as a crash does; a settlement
+        under way gets a few seconds more.
 
         Raises:
             ServiceError: how the call failed; it is settled then.
@@ -146,10 +131,14 @@ class PaidCalls:
                     call = await self._begin(call, lease)
                     performed = await self._perform(call, lease, perform)
             except CallFailed as failed:
-                settled = await self._settle_failure(call, failed)
-                # Under a later fence the row tells of another attempt, which is none of ours.
-                raise (settled.error if settled.fence == call.fence else None) or failed.error from None
-            settled = await self._settle_success(call, performed, keep)
+                ended = await self._settlements.failure(call, failed)
+                # Under a later fence the row tells of another attempt, which is none of ours; and a database that
+                # crashed may have forgotten it.
+                is_ours = ended is not None and ended.fence == call.fence
+                raise (ended.error if ended and is_ours else None) or failed.error from None
+            settled = await self._settlements.success(call, performed, keep)
+        if settled is None:
+            raise Internal("INTERNAL_ERROR", "The paid call has vanished from the database.", billed=Billed.YES)
         if settled.state is not State.SUCCEEDED:
             _log.error("result_came_after_resolution", paid_call=call.id, state=settled.state, billed=settled.billed)
             raise settled.error or outcome_unknown()
@@ -189,77 +178,6 @@ class PaidCalls:
             # A bug of ours, and nobody knows whether the provider has worked meanwhile.
             _log.error("paid_call_broke", paid_call=call.id, error=type(error).__name__, exc_info=error)
             raise CallFailed(outcome_unknown()) from error
-
-    async def _settle_success(
-        self,
-        call: PaidCall,
-        performed: Performed[T],
-        keep: Callable[[AsyncConnection, PaidCall, Performed[T]], Awaitable[None]],
-    ) -> PaidCall:
-        values = {
-            "state": State.SUCCEEDED,
-            "billed": Billed.YES,
-            "provider_request_id": printable(performed.provider_request_id),
-            "raw_usage": plain(performed.raw_usage),
-            "price_date": performed.price_date,
-            "error": None,
-            **accounting(performed.usage, performed.cost),
-        }
-
-        async def settle(connection: AsyncConnection) -> PaidCall | None:
-            settled = await self._store.settle(connection, call, values)
-            if settled is not None:
-                await keep(connection, settled, performed)
-            return settled
-
-        return await self._settled(call, settle)
-
-    async def _settle_failure(self, call: PaidCall, failed: CallFailed) -> PaidCall:
-        error = self._subjects.name_in(failed.error, call)
-        unknown = error.billed is Billed.UNKNOWN
-        values = {
-            "state": State.OUTCOME_UNKNOWN if unknown else State.FAILED,
-            "billed": error.billed,
-            "provider_request_id": printable(failed.provider_request_id),
-            "error": dump_error(error),
-            **accounting(failed.usage, failed.cost),
-        }
-
-        async def settle(connection: AsyncConnection) -> PaidCall | None:
-            settled = await self._store.settle(connection, call, values)
-            if settled is not None:
-                await self._subjects.on_change(connection, settled)
-            return settled
-
-        return await self._settled(call, settle)
-
-    async def _settled(
-        self, call: PaidCall, settle: Callable[[AsyncConnection], Awaitable[PaidCall | None]]
-    ) -> PaidCall:
-        """Commits the settlement, however long the database takes to come back: it is all that is known of the money.
-
-        A commit whose answer was lost is found to have happened: the row has then ended under our own fence.
-        """
-        pause = 0.1
-        while True:
-            try:
-                async with self._engine.begin() as connection:
-                    settled = await settle(connection)
-                    found = settled or await self._store.by_id(connection, call.id)
-            except Exception as error:
-                if not may_pass(error):
-                    raise
-                _log.warning("settlement_waits_for_database", paid_call=call.id, error=type(error).__name__)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 2.0)
-                continue
-            if settled is not None:
-                self._metrics.settled(settled)
-            if found is None:
-                raise Internal("INTERNAL_ERROR", "The paid call has vanished from the database.", billed=Billed.UNKNOWN)
-            if settled is None:
-                _log.warning("settlement_came_too_late", paid_call=call.id, state=found.state, billed=found.billed)
-            return found
 
 
 def _refuse_other_body(call: PaidCall, fingerprint: bytes) -> None:
