@@ -13,6 +13,8 @@ from gateway.listener import listener
 from gateway.settings import GatewaySettings
 
 DESCRIPTOR_FILE = "contentlab.binpb"
+# Any page of the web can post to a loopback port, and Envoy's admin page looks at neither Origin nor Host.
+_ADMIN_PATHS = ({"exact": "/ready"}, {"safe_regex": {"regex": r"/stats(/prometheus)?(\?.*)?"}})
 
 
 def bootstrap(settings: GatewaySettings, descriptor: Path) -> Config:
@@ -20,7 +22,7 @@ def bootstrap(settings: GatewaySettings, descriptor: Path) -> Config:
     methods = load_methods(settings.descriptor)
     return {
         "node": {"id": "gateway", "cluster": "contentlab"},
-        "admin": {"address": socket_address(settings.admin)},
+        "admin": {"address": socket_address(settings.admin), "allow_paths": list(_ADMIN_PATHS)},
         "static_resources": {
             "listeners": [listener(settings, descriptor, methods)],
             "clusters": clusters(settings, methods),

@@ -149,10 +149,10 @@ class Gateway:
         """A bare connection, for what no client library would send."""
         return await asyncio.open_connection("127.0.0.1", self.port)
 
-    async def admin(self, path: str) -> str:
-        """A page of Envoy's admin interface."""
-        async with httpx2.AsyncClient(timeout=10) as client:
-            return (await client.get(f"http://127.0.0.1:{self.settings.admin.port}{path}")).text
+    @property
+    def admin_url(self) -> str:
+        """Envoy's admin interface."""
+        return f"http://127.0.0.1:{self.settings.admin.port}"
 
 
 @asynccontextmanager

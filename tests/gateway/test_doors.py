@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from contentlab.gallery.v1 import gallery_service_pb2 as gallery_pb
@@ -138,3 +139,32 @@ async def test_the_access_log_is_one_json_line_a_request_without_what_was_search
     assert (entry["status"], entry["kind"], entry["cluster"]) == (501, "read", "gallery_rpc")
     assert entry["traceparent"].startswith("00-1111")
     assert "secret-launch" not in gateway.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/quitquitquit"),
+        ("POST", "/healthcheck/fail"),
+        ("POST", "/logging?level=debug"),
+        ("POST", "/reset_counters"),
+        ("POST", "/stats/recentlookups/enable"),
+        ("GET", "/config_dump"),
+        ("GET", "/clusters"),
+        ("GET", "/server_info"),
+        ("GET", "/"),
+    ],
+)
+async def test_no_page_of_the_web_can_drive_or_read_the_admin_page(gateway: Gateway, method: str, path: str) -> None:
+    """It knows neither Origin nor Host, so it has only what a watcher needs."""
+    async with httpx2.AsyncClient(base_url=gateway.admin_url) as client:
+        answer = await client.request(method, path, headers={"origin": "https://evil.example"})
+        assert answer.status_code == 403
+        assert "127.0.0.1" not in answer.text
+        assert (await client.get("/ready")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/stats/prometheus", "/stats/prometheus?usedonly"])
+async def test_a_watcher_gets_the_numbers(gateway: Gateway, path: str) -> None:
+    async with httpx2.AsyncClient(base_url=gateway.admin_url) as client:
+        assert "envoy_cluster_membership_healthy" in (await client.get(path)).text
