@@ -122,6 +122,8 @@ class EndpointClients:
         # of OPENAI_CUSTOM_HEADERS, another server's credentials perhaps, it has no argument that says "none".
         client._custom_headers = {}
         headers: dict[str, str | Omit] = {"OpenAI-Project": Omit()}
+        # What is counted is what is read: a compressed answer grows a thousandfold in memory.
+        headers["Accept-Encoding"] = "identity"
         if not endpoint.organization:
             headers["OpenAI-Organization"] = Omit()
         if endpoint.auth == "none":

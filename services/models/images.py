@@ -24,6 +24,10 @@ from services.models.usage import Usage, image_usage
 
 # Decoding below this is faster than handing it to a thread.
 INLINE_BYTES = 64 * 1024
+# Decoding takes the answer's size in memory once more, and holds the interpreter: not all answers at once.
+DECODERS = 2
+# A whole number of base64's groups. Between two chunks other threads, the event loop's first of all, get their turn.
+DECODE_CHUNK = 4 * 1024 * 1024
 
 _log = structlog.get_logger(__name__)
 
@@ -56,6 +60,7 @@ class ImageAdapter:
         self._clients = clients
         self._seconds = seconds
         self._max_answer_bytes = max_answer_bytes
+        self._decoding = asyncio.Semaphore(DECODERS)
 
     async def generate(self, checked: CheckedImageRequest, *, idempotency_key: str, today: date) -> ImageAnswer:
         """Makes images from a prompt.
@@ -83,9 +88,10 @@ class ImageAdapter:
             raise failed from None
         if len(answer) <= INLINE_BYTES:
             return self._read(answer, request_id, checked, dialect, today)
-        return await asyncio.to_thread(self._read, answer, request_id, checked, dialect, today)
+        async with self._decoding:
+            return await asyncio.to_thread(self._read, answer, request_id, checked, dialect, today)
 
-    async def _post(self, client: Client, body: Mapping[str, Any], key: str) -> tuple[bytes, str]:
+    async def _post(self, client: Client, body: Mapping[str, Any], key: str) -> tuple[bytearray, str]:
         """The answer's bytes, bounded, and the provider's id of the request."""
         rest = {name: value for name, value in body.items() if name != "prompt"}
         call = client.openai.images.with_streaming_response.generate(
@@ -98,11 +104,12 @@ class ImageAdapter:
                 answer += chunk
                 if len(answer) > self._max_answer_bytes:
                     raise CallFailed(bad_response("it is too large", billed=Billed.UNKNOWN), request_id)
-            return bytes(answer), request_id
+            return answer, request_id
 
     def _read(
-        self, answer: bytes, request_id: str, checked: CheckedImageRequest, dialect: Dialect, today: date
+        self, answer: bytearray, request_id: str, checked: CheckedImageRequest, dialect: Dialect, today: date
     ) -> ImageAnswer:
+        """What the answer says. It is emptied: its images are as large as it is."""
         data = _json_object(answer, request_id)
         price = self._registry.price(checked.model, today)
         usage = image_usage(data.get("usage"), dialect.usage)
@@ -134,10 +141,12 @@ def _with_author(image: Cost, author: Cost | None) -> Cost:
     return Cost(image.source, image.micro_usd + author.micro_usd)
 
 
-def _json_object(answer: bytes, request_id: str) -> dict[str, Any]:
-    """The answer as an object."""
+def _json_object(answer: bytearray, request_id: str) -> dict[str, Any]:
+    """The answer as an object; the bytes are let go of on the way."""
     try:
-        data = json.loads(answer)
+        text = answer.decode(json.detect_encoding(answer), "surrogatepass")
+        answer.clear()
+        data = json.loads(text)
     except (ValueError, RecursionError):
         raise CallFailed(bad_response("it is not JSON", billed=Billed.UNKNOWN), request_id) from None
     if not isinstance(data, dict):
@@ -165,6 +174,18 @@ def _image(item: object) -> Image:
         # An address is not followed: it could lead anywhere, and what it leads to may be gone tomorrow.
         return Image(None, "an image has no b64_json")
     try:
-        return Image(base64.b64decode(encoded, validate=True))
+        return Image(_decoded(encoded))
     except (binascii.Error, ValueError):
         return Image(None, "an image is not base64")
+
+
+def _decoded(text: str) -> bytes:
+    """Bytes of base64.
+
+    Raises:
+        ValueError: it is none.
+    """
+    content = bytearray()
+    for start in range(0, len(text), DECODE_CHUNK):
+        content += base64.b64decode(text[start : start + DECODE_CHUNK], validate=True)
+    return bytes(content)

@@ -8,9 +8,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from aiohttp import web
 
 from services.common.errors import Billed
-from services.models import endpoints
+from services.models import endpoints, images
 from services.models.endpoints import EndpointClients
 from services.models.failures import CallFailed, scrub
 from services.models.money import UNPRICED
@@ -411,8 +412,6 @@ async def test_a_provider_that_takes_too_long_leaves_the_outcome_unknown(provide
 
 async def test_a_provider_that_drips_is_given_up_in_time(provider: OpenAIServer, calls: Calls) -> None:
     async def drips(exchange: Exchange) -> Any:
-        from aiohttp import web
-
         response = web.StreamResponse()
         await response.prepare(exchange.request)
         while True:
@@ -428,6 +427,43 @@ async def test_an_answer_that_is_too_large_is_given_up(provider: OpenAIServer, c
     provider.then(draws(width=300, height=300))
     failed = await calls.failure(max_answer_bytes=100_000)
     assert (failed.error.reason, failed.error.billed) == ("PROVIDER_BAD_RESPONSE", Billed.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(400, "PROVIDER_REJECTED"), (500, "OUTCOME_UNKNOWN"), (302, "PROVIDER_MISCONFIGURED")]
+)
+async def test_of_an_endless_error_only_the_beginning_is_read(
+    status: int, reason: str, provider: OpenAIServer, calls: Calls
+) -> None:
+    written = 0
+
+    async def endless(exchange: Exchange) -> web.StreamResponse:
+        nonlocal written
+        response = web.StreamResponse(status=status)
+        await response.prepare(exchange.request)
+        while written < 100_000_000:
+            await response.write(b"x" * 2**18)
+            written += 2**18
+        return response
+
+    provider.then(endless)
+    assert (await calls.failure(max_answer_bytes=10_000)).error.reason == reason
+    assert written < 50_000_000, "more than the sockets' buffers hold was taken"
+
+
+async def test_a_picture_of_many_chunks_comes_out_as_it_was_sent(
+    provider: OpenAIServer, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "DECODE_CHUNK", 64)
+    contents = [bytes(range(length)) for length in (1, 47, 48, 49, 96, 200)]
+    provider.then(draws(contents=contents))
+    assert [image.content for image in (await calls.generate(n=6)).images] == contents
+
+
+async def test_no_answer_is_compressed(provider: OpenAIServer, calls: Calls) -> None:
+    """A small one could fill the memory."""
+    await calls.generate()
+    assert provider.received[0].headers["Accept-Encoding"] == "identity"
 
 
 async def test_no_message_repeats_a_key(provider: OpenAIServer, calls: Calls) -> None:
