@@ -49,6 +49,9 @@ _log = structlog.get_logger(__name__)
 
 async def run(settings: ImageSettings) -> None:
     """Serves until SIGTERM."""
+    if settings.drain_seconds < settings.provider_seconds:
+        problem = "CONTENTLAB_DRAIN_SECONDS is below CONTENTLAB_PROVIDER_SECONDS: stopping leaves outcomes unknown"
+        _log.warning("configuration", problem=problem)
     async with image(settings, _selection(settings)) as application:
         await serve(application, settings)
 

@@ -29,7 +29,7 @@ from services.image.domain.generations import (
 from services.models.endpoints import EndpointClients
 from services.models.image_requests import CheckedImageRequest
 from services.models.images import Image, ImageAdapter, ImageAnswer
-from services.models.money import cost_shares, usage_shares
+from services.models.money import UNPRICED, cost_shares, usage_shares
 from services.models.paid_calls import Lease, Opened, PaidCall, PaidCalls, Performed, may_pass
 from services.models.patience import patiently
 
@@ -94,7 +94,8 @@ class Maker:
 
         async def keep(connection: AsyncConnection, call: PaidCall, performed: Performed[Made]) -> None:
             kept = performed.value
-            await rows.keep(connection, new.id, kept.pictures, performed.usage, performed.cost)
+            pictures = kept.pictures if performed.cost is kept.answer.cost else _unpriced(kept.pictures)
+            await rows.keep(connection, new.id, pictures, performed.usage, performed.cost)
             contents = {picture.index: content for picture, content in kept.contents}
             await spool.put(connection, new.id, contents, hold_seconds=self._hold_seconds)
 
@@ -150,6 +151,11 @@ def _pictures(call: PaidCall, answer: ImageAnswer, asked: int) -> list[Picture]:
     ]
     missing = range(len(pictures), asked)
     return [*pictures, *(Picture(index, PictureState.FAILED, error=missing_picture()) for index in missing)]
+
+
+def _unpriced(pictures: Sequence[Picture]) -> list[Picture]:
+    """The pictures of a call whose numbers could not be written down."""
+    return [replace(picture, usage=None, cost=picture.cost and UNPRICED) for picture in pictures]
 
 
 def _picture(call: PaidCall, index: int, image: Image) -> Picture:

@@ -22,6 +22,13 @@ class ImageSettings(ServiceSettings, DatabaseSettings, ModelSettings):
         512 * 1024 * 1024, ge=1024, description="largest answer of a provider in bytes; it is held in memory"
     )
     max_generations: int = Field(256, ge=1, le=10_000, description="generations under way in one process")
+    # A call that is cut off has an unknown outcome: whoever began one before SIGTERM may see it end and be stored.
+    drain_seconds: float = Field(
+        660.0,
+        ge=0,
+        le=3600,
+        description="seconds (0 to 3600) that running calls may finish in; above that of a call",
+    )
     answer_seconds: float = Field(
         880.0, gt=0, le=3600, description="seconds that a call without a deadline waits for its generation"
     )

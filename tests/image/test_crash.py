@@ -16,6 +16,7 @@ import pytest
 
 from contentlab.image.v1 import image_service_pb2 as pb
 from contentlab.image.v1 import image_service_pb2_grpc as rpc
+from services.image.settings import ImageSettings
 from tests.image.galleries import ServedGallery, silent_server
 from tests.image.harness import Service, refusal, running_image, until
 from tests.support.openai_server import OpenAIServer, draws, waits_for
@@ -148,3 +149,8 @@ async def test_a_process_that_is_told_to_stop_finishes_what_it_was_asked(
         assert (await call).state == pb.ImageGeneration.SUCCEEDED
         async with asyncio.timeout(20):
             assert await ending.process.wait() == 0
+
+
+def test_by_default_a_call_may_end_before_its_process_does() -> None:
+    fields = ImageSettings.model_fields
+    assert fields["drain_seconds"].default > fields["provider_seconds"].default + fields["upload_seconds"].default

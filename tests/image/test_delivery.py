@@ -15,6 +15,7 @@ from services.common.database import sqlalchemy_url
 from services.common.status import from_status
 from services.image.adapters.tables import generation, picture, spool
 from services.image.settings import ImageSettings
+from services.models.money import Cost, CostSource
 from tests.image.galleries import ServedGallery, StoredGallery, silent_server
 from tests.image.harness import Service, running_image, until
 from tests.support.media import png
@@ -129,6 +130,17 @@ async def test_bytes_that_are_no_image_are_kept_for_the_operator_and_not_tried_a
     assert (error.reason, error.billed.value) == ("PROVIDER_BAD_RESPONSE", "yes")
     [kept] = await spooled(service, generation.name)
     assert (kept["index"], kept["size"], kept["next_attempt_time"]) == (1, 23, None)
+
+
+async def test_a_cost_that_no_column_holds_costs_no_picture(
+    service: Service, provider: OpenAIServer, gallery: ServedGallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A price that an operator mistyped, say."""
+    monkeypatch.setattr("services.models.images.cost_of", lambda usage, price: Cost(CostSource.COMPUTED, 10**30))
+    name = (await service.generate(n=2)).name
+    generation = await service.ended(name, "SUCCEEDED")
+    assert [await gallery.content(asset) for asset in generation.assets] == provider.sent
+    assert generation.cost.source == pb.Cost.UNPRICED
 
 
 async def test_a_folder_that_is_gone_after_payment_does_not_lose_the_picture(

@@ -18,11 +18,13 @@ from services.models.paid_calls.store import PaidCallStore, limit_statements
 _log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 0.5
+# Goes on while a virtual machine is suspended, as the database's clock does; CLOCK_MONOTONIC stands still.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 @dataclass(slots=True)
 class Lease:
-    """A row held by this process. `until` is on its own monotonic clock, counted from before the statement was sent,
+    """A row held by this process. `until` is on its own clock, counted from before the statement was sent,
     so that it never ends later than the database says."""
 
     call_id: str
@@ -36,7 +38,7 @@ class Lease:
             Unavailable: the lease has run out. A process that was frozen, or cut off from the database, must not pay
                 for a call that others have settled meanwhile.
         """
-        if time.monotonic() >= self.until:
+        if time.clock_gettime(_CLOCK) >= self.until:
             raise Unavailable(
                 "UNAVAILABLE",
                 "This service lost its hold on the call before it was sent; nothing was paid.",
@@ -63,8 +65,8 @@ class Leases:
         return self._held
 
     def deadline(self) -> float:
-        """When a lease taken by a statement that is sent now runs out, on the monotonic clock."""
-        return time.monotonic() + self.seconds
+        """When a lease taken by a statement that is sent now runs out, on this machine's clock."""
+        return time.clock_gettime(_CLOCK) + self.seconds
 
     @contextmanager
     def holding(self, opened: Opened) -> Iterator[Lease]:

@@ -50,6 +50,7 @@ def create_paid_call_tables(schema: str) -> None:
         schema=schema,
     )
     op.create_index("ix_paid_call_principal_id", "paid_call", ["principal", "id"], schema=schema)
+    op.create_index("ix_paid_call_principal_state_id", "paid_call", ["principal", "state", "id"], schema=schema)
     op.create_index("ix_paid_call_subject", "paid_call", ["subject"], schema=schema)
     op.create_index(
         "ix_paid_call_lease",

@@ -125,7 +125,7 @@ _PLAIN = (
 @dataclass(frozen=True, slots=True)
 class Opened:
     """An intent that is written down. `is_ours`: this process is to run it, and must have begun by `lease_until`
-    (its monotonic clock); else it runs or ran elsewhere."""
+    (its own clock); else it runs or ran elsewhere."""
 
     call: PaidCall
     is_ours: bool

@@ -77,6 +77,7 @@ def _paid_call(metadata: MetaData) -> Table:
         CheckConstraint("(billed = 'unknown') = (state IN ('CALLING', 'OUTCOME_UNKNOWN'))", name="billed_is_known"),
         CheckConstraint("(cost_micro_usd IS NULL) = (cost_source IS NULL OR cost_source = 'unpriced')", name="cost"),
         Index(None, "principal", "id"),
+        Index(None, "principal", "state", "id"),
         Index(None, "subject"),
         Index("ix_paid_call_lease", "lease_expires_at", postgresql_where=text("state IN ('PLANNED', 'CALLING')")),
     )
