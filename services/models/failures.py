@@ -131,9 +131,10 @@ def outcome_unknown() -> ServiceError:
     )
 
 
-def bad_response(what: str, *, billed: Billed) -> ServiceError:
+def bad_response(what: str, *, billed: Billed, metadata: Mapping[str, str] | None = None) -> ServiceError:
     """The provider answered with something that is no result; `what` is written by us."""
-    return Internal("PROVIDER_BAD_RESPONSE", f"The model provider's answer is no result: {what}.", billed=billed)
+    message = f"The model provider's answer is no result: {what}."
+    return Internal("PROVIDER_BAD_RESPONSE", message, billed=billed, metadata=metadata)
 
 
 def content_rejected(body: Mapping[str, Any], *, billed: Billed = Billed.NO) -> ServiceError:

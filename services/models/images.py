@@ -2,8 +2,8 @@
 
 import asyncio
 import base64
-import binascii
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -20,7 +20,7 @@ from services.models.image_requests import CheckedImageRequest, wire_body
 from services.models.money import UNPRICED, Cost, TokenPrice, cost_of
 from services.models.registry import Registry
 from services.models.rows import Dialect, TextModel
-from services.models.usage import Usage, image_usage
+from services.models.usage import Usage, image_usage, sane_count
 
 # Decoding below this is faster than handing it to a thread.
 INLINE_BYTES = 64 * 1024
@@ -28,16 +28,23 @@ INLINE_BYTES = 64 * 1024
 DECODERS = 2
 # A whole number of base64's groups. Between two chunks other threads, the event loop's first of all, get their turn.
 DECODE_CHUNK = 4 * 1024 * 1024
+_FROM_URL_ALPHABET = str.maketrans("-_", "+/")
+# As long as what an error may carry allows.
+_ADDRESS = re.compile(r"https?://[!-~]{1,900}")
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image of an answer: its bytes as the provider sent them, or, in our words, what is wrong with it."""
+    """One image of an answer: its bytes as the provider sent them, or, in our words, what is wrong with it.
+
+    `address` is where the provider says that it is.
+    """
 
     content: bytes | None
     problem: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +133,10 @@ class ImageAdapter:
         if not isinstance(svg_usage, Mapping):
             return None
         found = self._registry.find(TextModel, str(svg_usage.get("model", "")))
-        tokens = [svg_usage.get(name) for name in ("input_tokens", "output_tokens")]
-        if found is None or not all(isinstance(count, int) for count in tokens):
+        tokens_in, tokens_out = (sane_count(svg_usage.get(name)) for name in ("input_tokens", "output_tokens"))
+        if found is None or tokens_in is None or tokens_out is None:
             return UNPRICED
-        usage = Usage(input_text_tokens=int(tokens[0] or 0), output_text_tokens=int(tokens[1] or 0))
+        usage = Usage(input_text_tokens=tokens_in, output_text_tokens=tokens_out)
         return cost_of(usage, self._registry.price(found[1], today))
 
 
@@ -161,7 +168,10 @@ def _no_result(data: Mapping[str, Any], images: tuple[Image, ...], billed: Bille
         return content_rejected(error, billed=billed)
     if error and not images:
         return bad_response("it is an error in the guise of success", billed=billed)
-    return bad_response(images[0].problem if images else "it has no images", billed=billed)
+    if not images:
+        return bad_response("it has no images", billed=billed)
+    address = next((image.address for image in images if image.address), "")
+    return bad_response(images[0].problem, billed=billed, metadata={"imageUrl": address} if address else {})
 
 
 def _images(items: object) -> tuple[Image, ...]:
@@ -169,23 +179,45 @@ def _images(items: object) -> tuple[Image, ...]:
 
 
 def _image(item: object) -> Image:
-    encoded = item.get("b64_json") if isinstance(item, Mapping) else None
+    fields = item if isinstance(item, Mapping) else {}
+    encoded, address = fields.get("b64_json"), fields.get("url")
+    if not encoded and isinstance(address, str) and address.startswith("data:"):
+        encoded = address
     if not isinstance(encoded, str) or not encoded:
-        # An address is not followed: it could lead anywhere, and what it leads to may be gone tomorrow.
-        return Image(None, "an image has no b64_json")
+        # An address is not followed: it could lead anywhere. Who has paid for what is there is told of it.
+        known = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
+        return Image(None, "an image has no b64_json", known[0] if known else "")
     try:
         return Image(_decoded(encoded))
-    except (binascii.Error, ValueError):
+    except ValueError:
         return Image(None, "an image is not base64")
 
 
 def _decoded(text: str) -> bytes:
-    """Bytes of base64.
+    """Bytes of base64, however it is written: they have been paid for.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is none, or of nothing.
     """
+    try:
+        content = _strictly_decoded(text)
+    except ValueError:
+        content = _strictly_decoded(_tidy(text))
+    if not content:
+        raise ValueError("no bytes")
+    return content
+
+
+def _strictly_decoded(text: str) -> bytes:
     content = bytearray()
     for start in range(0, len(text), DECODE_CHUNK):
         content += base64.b64decode(text[start : start + DECODE_CHUNK], validate=True)
     return bytes(content)
+
+
+def _tidy(text: str) -> str:
+    """Without a data URL's head and white space, in the common alphabet, padded."""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    text = "".join(text.split()).rstrip("=").translate(_FROM_URL_ALPHABET)
+    return text + "=" * (-len(text) % 4)

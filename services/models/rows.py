@@ -143,7 +143,8 @@ def _usd(value: object) -> int:
     return int(micro)
 
 
-MicroUsd = Annotated[int, BeforeValidator(_usd), Field(ge=0)]
+# A million USD for a million tokens: a cost of any call fits into 64 bits.
+MicroUsd = Annotated[int, BeforeValidator(_usd), Field(ge=0, le=10**12)]
 
 
 class PriceRow(Row):

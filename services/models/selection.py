@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -30,6 +31,13 @@ from services.models.seed import DEFAULTS, seed_registry, seed_warnings
 Provider = Literal["registry", "seed", "openai_base_url", "openai", "emulator"]
 
 OPENAI_URL = "https://api.openai.com/v1"
+# Whose hosts end so: they refuse what other servers have to be told.
+_HOSTS = {
+    ".api.openai.com": "openai",
+    ".openai.azure.com": "azure-v1",
+    ".services.ai.azure.com": "azure-v1",
+    ".cognitiveservices.azure.com": "azure-v1",
+}
 EMULATOR_URL = "http://127.0.0.1:8190/v1"
 
 
@@ -52,7 +60,10 @@ class ModelSettings(Settings):
     openai_base_url: HttpUrl | None = Field(
         None, validation_alias="OPENAI_BASE_URL", description="http(s) address of an OpenAI-compatible server, with /v1"
     )
-    openai_dialect: str = Field("openai", description="dialect of OPENAI_BASE_URL: a [dialects] name of the registry")
+    openai_dialect: str = Field(
+        "",
+        description="dialect of OPENAI_BASE_URL: a [dialects] name of the registry; unset: by its host, else generic",
+    )
     image_model: str = Field(
         "", validation_alias="IMAGE_MODEL", description="image model used when a request names none"
     )
@@ -118,7 +129,7 @@ def _pass_through(settings: ModelSettings, base_url: str) -> Registry:
     """One model of each kind, about which nothing is assumed, on the operator's own server."""
     endpoint = Endpoint(
         base_url=base_url,
-        dialect=settings.openai_dialect,
+        dialect=settings.openai_dialect or _dialect_of(base_url),
         auth="key" if settings.openai_api_key else "none",
         key=settings.openai_api_key,
         organization=settings.openai_org_id,
@@ -133,6 +144,12 @@ def _pass_through(settings: ModelSettings, base_url: str) -> Registry:
         rows[_model_id(text)] = {"profile": "text-pass-through", "wire_id": text, "display_name": text}
     bound = {model_id: {**row, "endpoint": "openai-base-url"} for model_id, row in rows.items()}
     return build(shipped(), {"openai-base-url": endpoint}, bound)
+
+
+def _dialect_of(base_url: str) -> str:
+    host = f".{urlsplit(base_url).hostname}"
+    known = (name for ending, name in _HOSTS.items() if host.endswith(ending))
+    return next(known, "generic")
 
 
 def _model_id(wire_id: str) -> str:

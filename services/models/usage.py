@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 UsageNames = Literal["images", "chat", "none"]
 """How a dialect spells usage: the Images API's names, those of chat completions, or not at all."""
@@ -57,7 +57,7 @@ def image_usage(raw: object, names: UsageNames, *, has_image_inputs: bool = Fals
     """
     if names == "none" or not isinstance(raw, Mapping):
         return None
-    total_in, total_out = (_count(raw.get(name)) for name in _NAMES[names])
+    total_in, total_out = (sane_count(raw.get(name)) for name in _NAMES[names])
     if total_in is None or total_out is None or total_in + total_out == 0:
         return None
     text_in, image_in = _split(raw.get(f"{_NAMES[names][0]}_details"), total_in)
@@ -71,14 +71,16 @@ def image_usage(raw: object, names: UsageNames, *, has_image_inputs: bool = Fals
     )
 
 
+def sane_count(value: object) -> int | None:
+    """The number of tokens that a provider gives, or None where it cannot be one."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= _MOST_TOKENS else None
+
+
 def _split(details: object, total: int) -> tuple[int, int]:
     """Text and image tokens as the details say, or none of either where they do not add up to at most the total."""
     if not isinstance(details, Mapping):
         return 0, 0
-    text, image = _count(details.get("text_tokens")) or 0, _count(details.get("image_tokens")) or 0
+    text, image = sane_count(details.get("text_tokens")) or 0, sane_count(details.get("image_tokens")) or 0
     return (text, image) if text + image <= total else (0, 0)
-
-
-def _count(value: Any) -> int | None:
-    sane = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MOST_TOKENS
-    return value if sane else None

@@ -59,7 +59,8 @@ class Calls:
             organization=organization,
         )
         row = {"endpoint": "here", "profile": profile, "wire_id": "wire-model", "price": price}
-        registry = build(shipped(), {"here": endpoint}, {"m": row})
+        writer = {"endpoint": "here", "profile": "text", "price": "gpt-6-luna"}
+        registry = build(shipped(), {"here": endpoint}, {"m": row, "writer": writer})
         clients = EndpointClients(registry, seconds=seconds, places=4)
         self.clients.append(clients)
         adapter = ImageAdapter(registry, clients, seconds=seconds, max_answer_bytes=max_answer_bytes)

@@ -35,6 +35,8 @@ from tests.support.openai_server import (
 )
 from tests.support.ports import free_port
 
+USAGE_COST = 40 * 5 + 10 * 8 + 1001 * 30
+
 
 async def test_the_answers_bytes_come_out_as_they_were_sent(provider: OpenAIServer, calls: Calls) -> None:
     result = await calls.generate(n=3)
@@ -110,6 +112,7 @@ async def test_an_organisation_is_sent_where_there_is_one(provider: OpenAIServer
         ("azure-v1", {"model"}, {"response_format"}),
         ("vllm-omni", set(), {"model", "response_format"}),
         ("sglang", {"model", "response_format"}, set()),
+        ("generic", {"model", "response_format"}, set()),
         ("litellm", {"model"}, {"response_format"}),
         ("emulator", {"model"}, {"response_format"}),
     ],
@@ -145,6 +148,70 @@ async def test_the_writer_of_an_svg_is_paid_for_too(provider: OpenAIServer, call
     result = await calls.generate(output_format="svg")
     assert result.cost == UNPRICED
     assert result.raw_usage == {"usage": USAGE, "svg_usage": body["svg_usage"]}
+
+
+@pytest.mark.parametrize(
+    ("counts", "cost"),
+    [
+        pytest.param((5, 7), USAGE_COST + 4, id="sane, rounded up"),
+        pytest.param((10**30, 0), None, id="more than any call can use"),
+        pytest.param((-(10**9), 0), None, id="negative"),
+        pytest.param((True, 0), None, id="a truth"),
+        pytest.param((1.5, 0), None, id="a fraction"),
+        pytest.param(("5", 0), None, id="a text"),
+        pytest.param((None, 0), None, id="nothing"),
+    ],
+)
+async def test_odd_counts_of_an_svgs_writer_cost_no_picture(
+    counts: tuple[Any, Any], cost: int | None, provider: OpenAIServer, calls: Calls
+) -> None:
+    body = {
+        "data": [{"b64_json": base64.b64encode(b"<svg/>").decode()}],
+        "usage": USAGE,
+        "svg_usage": {"model": "writer", "input_tokens": counts[0], "output_tokens": counts[1]},
+    }
+    provider.then(sends(json.dumps(body).encode()))
+    result = await calls.generate(output_format="svg")
+    assert result.images[0].content == b"<svg/>"
+    assert result.cost.micro_usd == cost
+
+
+PICTURE = png(8, 8)
+ENCODED = base64.b64encode(PICTURE).decode()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        pytest.param({"b64_json": ENCODED[:20] + "\n" + ENCODED[20:] + "\r\n"}, id="line breaks"),
+        pytest.param({"b64_json": "data:image/png;base64," + ENCODED}, id="a data URL"),
+        pytest.param({"b64_json": ENCODED.rstrip("=")}, id="no padding"),
+        pytest.param({"b64_json": base64.urlsafe_b64encode(PICTURE).decode()}, id="the alphabet of URLs"),
+        pytest.param({"url": "data:image/png;base64," + ENCODED}, id="a data URL as address"),
+        pytest.param({"b64_json": None, "url": "data:image/png;base64," + ENCODED}, id="b64_json that is null"),
+    ],
+)
+async def test_a_picture_is_kept_however_its_base64_is_written(
+    item: dict[str, Any], provider: OpenAIServer, calls: Calls
+) -> None:
+    assert {"+", "/"} & set(ENCODED), "the picture shows the difference"
+    assert ENCODED.endswith("="), "the picture shows the difference"
+    provider.then(sends(json.dumps({"data": [item], "usage": USAGE}).encode()))
+    assert (await calls.generate()).images[0].content == PICTURE
+
+
+async def test_an_address_instead_of_a_picture_is_told_and_not_followed(provider: OpenAIServer, calls: Calls) -> None:
+    provider.then(says(200, {"data": [{"url": f"{provider.url}/a.png?sig=b"}]}))
+    failed = await calls.failure()
+    assert (failed.error.reason, failed.error.billed) == ("PROVIDER_BAD_RESPONSE", Billed.UNKNOWN)
+    assert failed.error.metadata == {"imageUrl": f"{provider.url}/a.png?sig=b"}
+    assert len(provider.received) == 1
+
+
+@pytest.mark.parametrize("url", ["javascript:x", "http://x/" + "a" * 1000, "http://x/\n", 5, "ftp://x"])
+async def test_an_address_that_is_none_is_not_told(url: object, provider: OpenAIServer, calls: Calls) -> None:
+    provider.then(says(200, {"data": [{"url": url}]}))
+    assert not (await calls.failure()).error.metadata
 
 
 async def test_one_broken_image_leaves_the_others(provider: OpenAIServer, calls: Calls) -> None:
@@ -227,7 +294,7 @@ FAILURES = [
     pytest.param(sends(b'{"data": []}'), "openai", "PROVIDER_BAD_RESPONSE", "unknown", False, id="no images"),
     pytest.param(sends(b'{"data": 5}'), "openai", "PROVIDER_BAD_RESPONSE", "unknown", False, id="data that is none"),
     pytest.param(
-        sends(json.dumps({"data": [{"b64_json": "AAA"}], "usage": USAGE}).encode()),
+        sends(json.dumps({"data": [{"b64_json": "AAAAA"}], "usage": USAGE}).encode()),
         "openai",
         "PROVIDER_BAD_RESPONSE",
         "yes",

@@ -125,6 +125,7 @@ def test_a_wrong_model_row_is_named(row: Mapping[str, Any], named: str) -> None:
         pytest.param({"output_image": 1.5}, "decimal string", id="a float"),
         pytest.param({"output_image": "0.0000001"}, "whole number of micro-USD", id="less than a micro-USD"),
         pytest.param({"output_image": "-1"}, "greater than or equal", id="negative"),
+        pytest.param({"output_image": "1e30"}, "less than or equal", id="more than a column holds"),
         pytest.param({"output_image": "free"}, "not a number", id="no number"),
         pytest.param({"output_image": "Infinity"}, "whole number of micro-USD", id="no end of it"),
     ],

@@ -94,6 +94,24 @@ def test_a_base_url_without_a_key_is_called_without_one(monkeypatch: pytest.Monk
     assert registry.models[registry.default(TextModel)].wire_id == "org/llm"
 
 
+@pytest.mark.parametrize(
+    ("address", "dialect"),
+    [
+        ("http://127.0.0.1:9/v1", "generic"),
+        ("https://eu.api.openai.com/v1", "openai"),
+        ("https://api.openai.com/v1", "openai"),
+        ("https://api.openai.com.example.org/v1", "generic"),
+        ("https://res.openai.azure.com/openai/v1", "azure-v1"),
+    ],
+)
+def test_only_a_server_that_is_not_openais_is_told_to_send_bytes(
+    address: str, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenAI refuses the parameter, which is free; others answer without it with an address, which is not."""
+    registry = chosen({"OPENAI_BASE_URL": address}, monkeypatch).registry
+    assert registry.endpoints["openai-base-url"].dialect == dialect
+
+
 def test_a_base_url_may_speak_another_dialect(monkeypatch: pytest.MonkeyPatch) -> None:
     environ = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "CONTENTLAB_OPENAI_DIALECT": "vllm-omni"}
     registry = chosen(environ, monkeypatch).registry
