@@ -118,9 +118,14 @@ def _decode(item: object) -> PositionValue:
     match item:
         case bool():
             raise TypeError("bool")
-        case str() if "\0" in item:
-            raise ValueError("NUL")  # Postgres has no such text
-        case str() | int():
+        case str():
+            if "\0" in item:
+                raise ValueError("NUL")  # Postgres has no such text
+            item.encode()  # raises on half of a surrogate pair, which no driver can send
+            return item
+        case int():
+            if not -(2**63) <= item < 2**63:
+                raise ValueError("bigint")
             return item
         case [str(text)]:
             return datetime.fromisoformat(text)

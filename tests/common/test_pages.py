@@ -120,7 +120,8 @@ def test_a_position_of_the_right_shape_passes() -> None:
     assert read_page(request(page_token=token), keys=(datetime, str)).position == (NOW, "x")
 
 
-def test_text_that_postgres_cannot_hold_is_refused() -> None:
-    token = read_page(request()).next_token("a\0b")
+@pytest.mark.parametrize("value", ["a\0b", "\ud800", "a\udfffb", 2**63, -(2**63) - 1])
+def test_what_postgres_cannot_hold_is_refused(value: str | int) -> None:
+    token = read_page(request()).next_token(value)
     with pytest.raises(InvalidArgument):
         read_page(request(page_token=token))
