@@ -45,6 +45,9 @@ local function refine_status(headers)
     headers:remove("x-http-code")
     if REFINES[code] == headers:get(":status") then
       headers:replace(":status", code)
+      if code == "304" then
+        headers:remove("content-type") -- the transcoder's, of an answer without a message
+      end
     end
   end
 end

@@ -206,6 +206,7 @@ async def test_what_the_client_has_is_304_without_a_body(gateway: Gateway) -> No
     async with gateway.client() as client:
         answer = await client.get("/api/v1/assets/a:download")
     assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", '"abc"')
+    assert "content-type" not in answer.headers, "a cache would keep it in place of the picture's own"
 
 
 async def test_an_error_can_name_its_http_status(gateway: Gateway) -> None:
@@ -262,8 +263,9 @@ async def test_downloads_that_nobody_reads_stand_in_nobodys_way(gateway: Gateway
     gateway.gallery.on("DownloadAsset", endless)
     gateway.gallery.on("GetAsset", asset)
     async with AsyncExitStack() as stack:
-        for _ in range(12):
-            reader, writer = await gateway.connect()
+        # Held on to: a StreamReader that is collected closes its connection, and nothing would be stalled.
+        stalled = [await gateway.connect() for _ in range(12)]
+        for reader, writer in stalled:
             stack.callback(writer.transport.abort)
             writer.write(b"GET /api/v1/assets/endless:download HTTP/1.1\r\nhost: localhost\r\n\r\n")
             await reader.readuntil(b"\r\n\r\n")
@@ -271,4 +273,5 @@ async def test_downloads_that_nobody_reads_stand_in_nobodys_way(gateway: Gateway
         async with gateway.client(timeout=10) as client:
             assert (await client.get("/api/v1/assets/a")).status_code == 200
             whole = await client.get("/api/v1/assets/short:download")
+        assert not [reader for reader, _ in stalled if reader.at_eof()]
     assert len(whole.content) == 4 * CHUNK
