@@ -53,10 +53,10 @@ def _to_size_rule(rule: SizeRule) -> pb.SizeRule:
 
 def _to_price(price: TokenPrice) -> pb.TokenPrice:
     return pb.TokenPrice(
-        input_text_micro_usd=price.input_text or 0,
-        input_image_micro_usd=price.input_image or 0,
-        output_text_micro_usd=price.output_text or 0,
-        output_image_micro_usd=price.output_image or 0,
+        input_text_micro_usd=price.input_text,
+        input_image_micro_usd=price.input_image,
+        output_text_micro_usd=price.output_text,
+        output_image_micro_usd=price.output_image,
         effective_date=price.effective_date,
         source=price.source,
     )

@@ -155,6 +155,7 @@ async def test_a_model_tells_what_it_takes_and_costs(service: Service) -> None:
     assert "complexity" in model.parameters
     assert (model.max_images, model.max_references, model.max_prompt_chars) == (10, 16, 32_000)
     assert (model.price.output_image_micro_usd, model.price.effective_date) == (30_000_000, "2026-04-21")
+    assert not model.price.HasField("output_text_micro_usd"), "an unknown price is not zero"
     assert model.lifecycle == pb.ImageModel.ACTIVE
     fixed = await service.stub.GetImageModel(pb.GetImageModelRequest(name="imageModels/gpt-image-1.5"))
     assert not fixed.size_rule.free

@@ -962,13 +962,13 @@ class TokenPrice(_message.Message):
     EFFECTIVE_DATE_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     input_text_micro_usd: _builtins.int
-    """Text in."""
+    """Text in; absent: the price is not known, which is not zero."""
     input_image_micro_usd: _builtins.int
-    """Images in."""
+    """Images in; absent: the price is not known, which is not zero."""
     output_text_micro_usd: _builtins.int
-    """Text out."""
+    """Text out; absent: the price is not known, which is not zero."""
     output_image_micro_usd: _builtins.int
-    """Images out."""
+    """Images out; absent: the price is not known, which is not zero."""
     effective_date: _builtins.str
     """First day this price holds, `YYYY-MM-DD`."""
     source: _builtins.str
@@ -976,18 +976,33 @@ class TokenPrice(_message.Message):
     def __init__(
         self,
         *,
-        input_text_micro_usd: _builtins.int = ...,
-        input_image_micro_usd: _builtins.int = ...,
-        output_text_micro_usd: _builtins.int = ...,
-        output_image_micro_usd: _builtins.int = ...,
+        input_text_micro_usd: _builtins.int | None = ...,
+        input_image_micro_usd: _builtins.int | None = ...,
+        output_text_micro_usd: _builtins.int | None = ...,
+        output_image_micro_usd: _builtins.int | None = ...,
         effective_date: _builtins.str = ...,
         source: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_input_image_micro_usd", b"_input_image_micro_usd", "_input_text_micro_usd", b"_input_text_micro_usd", "_output_image_micro_usd", b"_output_image_micro_usd", "_output_text_micro_usd", b"_output_text_micro_usd", "input_image_micro_usd", b"input_image_micro_usd", "input_text_micro_usd", b"input_text_micro_usd", "output_image_micro_usd", b"output_image_micro_usd", "output_text_micro_usd", b"output_text_micro_usd"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["effective_date", b"effective_date", "input_image_micro_usd", b"input_image_micro_usd", "input_text_micro_usd", b"input_text_micro_usd", "output_image_micro_usd", b"output_image_micro_usd", "output_text_micro_usd", b"output_text_micro_usd", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input_image_micro_usd", b"_input_image_micro_usd", "_input_text_micro_usd", b"_input_text_micro_usd", "_output_image_micro_usd", b"_output_image_micro_usd", "_output_text_micro_usd", b"_output_text_micro_usd", "effective_date", b"effective_date", "input_image_micro_usd", b"input_image_micro_usd", "input_text_micro_usd", b"input_text_micro_usd", "output_image_micro_usd", b"output_image_micro_usd", "output_text_micro_usd", b"output_text_micro_usd", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__input_image_micro_usd: _TypeAlias = _typing.Literal["input_image_micro_usd"]  # noqa: Y015
+    _WhichOneofArgType__input_image_micro_usd: _TypeAlias = _typing.Literal["_input_image_micro_usd", b"_input_image_micro_usd"]  # noqa: Y015
+    _WhichOneofReturnType__input_text_micro_usd: _TypeAlias = _typing.Literal["input_text_micro_usd"]  # noqa: Y015
+    _WhichOneofArgType__input_text_micro_usd: _TypeAlias = _typing.Literal["_input_text_micro_usd", b"_input_text_micro_usd"]  # noqa: Y015
+    _WhichOneofReturnType__output_image_micro_usd: _TypeAlias = _typing.Literal["output_image_micro_usd"]  # noqa: Y015
+    _WhichOneofArgType__output_image_micro_usd: _TypeAlias = _typing.Literal["_output_image_micro_usd", b"_output_image_micro_usd"]  # noqa: Y015
+    _WhichOneofReturnType__output_text_micro_usd: _TypeAlias = _typing.Literal["output_text_micro_usd"]  # noqa: Y015
+    _WhichOneofArgType__output_text_micro_usd: _TypeAlias = _typing.Literal["_output_text_micro_usd", b"_output_text_micro_usd"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input_image_micro_usd) -> _WhichOneofReturnType__input_image_micro_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__input_text_micro_usd) -> _WhichOneofReturnType__input_text_micro_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_image_micro_usd) -> _WhichOneofReturnType__output_image_micro_usd | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__output_text_micro_usd) -> _WhichOneofReturnType__output_text_micro_usd | None: ...
 
 Global___TokenPrice: _TypeAlias = TokenPrice  # noqa: Y015
 
@@ -1010,7 +1025,7 @@ class ImageEnvironment(_message.Message):
         endpoint: _builtins.str
         """Id in the registry."""
         dialect: _builtins.str
-        """Dialect of the OpenAI protocol it speaks: `openai`, `azure-v1`, `vllm-omni`, `sglang`, `litellm`, `emulator`."""
+        """Dialect of the OpenAI protocol it speaks: `openai`, `azure-v1`, `vllm-omni`, `sglang`, `litellm`, `generic`, `emulator`."""
         auth: _builtins.str
         """How the service signs in: `key`, `entra` or `none`."""
         configured: _builtins.bool
