@@ -14,6 +14,9 @@ _KINDS: Mapping[str, tuple[str, str, str]] = {
     "text": ("LLM", "LLM_MODEL", "text"),
 }
 
+# Of each kind, after its prefix.
+AZURE_VARIABLES = ("AOAI_RESOURCE", "DEPLOYMENT", "AOAI_API_KEY")
+
 WITHOUT_MEANING: Mapping[str, str] = {
     "AOAI_API_VERSION": "the v1 API of Azure OpenAI has no dated versions",
     "SORA_API_VERSION": "the v1 API of Azure OpenAI has no dated versions",

@@ -26,11 +26,25 @@ from services.models.registry import (
     table_of,
 )
 from services.models.rows import Endpoint, ImageModel, header_value, http_url, secret_header_value
-from services.models.seed import DEFAULTS, seed_registry, seed_warnings
+from services.models.seed import AZURE_VARIABLES, DEFAULTS, seed_registry, seed_warnings
 
 Provider = Literal["registry", "seed", "openai_base_url", "openai", "emulator"]
 
 OPENAI_URL = "https://api.openai.com/v1"
+_ALL_BUT_FILE = frozenset({"seed-azure", "seed-openai", "openai_base_url", "openai", "emulator"})
+_AZURE = frozenset({"seed-azure"})
+_WITH_KEY = frozenset({"seed-openai", "openai_base_url", "openai"})
+# The sources of models that read a variable.
+_READ_BY: Mapping[str, frozenset[str]] = {
+    "MODEL_PROVIDER": frozenset({"seed-azure", "seed-openai"}),
+    **{f"{kind}_{name}": _AZURE for kind in ("IMAGEGEN", "LLM") for name in AZURE_VARIABLES},
+    "OPENAI_BASE_URL": frozenset({"openai_base_url"}),
+    "CONTENTLAB_OPENAI_DIALECT": frozenset({"openai_base_url"}),
+    "OPENAI_API_KEY": _WITH_KEY,
+    "OPENAI_ORG_ID": _WITH_KEY,
+    "IMAGE_MODEL": _ALL_BUT_FILE,
+    "LLM_MODEL": _ALL_BUT_FILE,
+}
 # Whose hosts end so: they refuse what other servers have to be told.
 _HOSTS = {
     ".api.openai.com": "openai",
@@ -89,7 +103,7 @@ def select(settings: ModelSettings, environ: Mapping[str, str] | None = None) ->
     environment = {name: value for name, value in (os.environ if environ is None else environ).items() if value}
     provider, registry = _choose(settings, environment)
     _refuse_wrong_defaults(provider, registry)
-    warnings = [*seed_warnings(environment, used=provider == "seed"), *_overruled(settings, provider)]
+    warnings = [*seed_warnings(environment, used=provider == "seed"), *_overruled(settings, provider, environment)]
     warnings += [
         f"endpoint {name} needs a key and has none: its models are refused"
         for name, endpoint in registry.endpoints.items()
@@ -192,14 +206,18 @@ def _operator_endpoint(name: str, row: Mapping[str, Any], environ: Mapping[str, 
     return endpoint_of(f"endpoints.{name}", {**fields, "base_url": address, "key": key.strip() or None})
 
 
-def _overruled(settings: ModelSettings, provider: Provider) -> list[str]:
+def _overruled(settings: ModelSettings, provider: Provider, environ: Mapping[str, str]) -> list[str]:
     """Variables that are set and do nothing because an earlier source decides."""
-    order: dict[str, tuple[Provider, bool]] = {
-        "MODEL_PROVIDER": ("seed", settings.model_provider is not None),
-        "OPENAI_BASE_URL": ("openai_base_url", settings.openai_base_url is not None),
-    }
+    source = f"seed-{settings.model_provider or 'azure'}" if provider == "seed" else provider
+    named = _named_by_file(settings.models_file) if settings.models_file else frozenset()
     return [
         f"{name} is set and has no effect: the models come from {provider}"
-        for name, (source, is_set) in order.items()
-        if is_set and source != provider
+        for name, sources in _READ_BY.items()
+        if name in environ and name not in named and source not in sources
     ]
+
+
+def _named_by_file(path: Path) -> frozenset[str]:
+    """The variables that a registry file takes addresses and keys from."""
+    rows = table_of(read_toml(path), "endpoints").values()
+    return frozenset(row[field] for row in rows for field in ("base_url_env", "key_env") if field in row)

@@ -287,6 +287,55 @@ def test_a_registry_file_beats_everything(registry_file: Path, monkeypatch: pyte
     assert [warning for warning in selection.warnings if "MODEL_PROVIDER" in warning]
 
 
+REGISTRY_FILE = {"CONTENTLAB_MODELS_FILE": ""}
+BASE_URL = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}
+SEED_OPENAI = {"MODEL_PROVIDER": "openai", "OPENAI_API_KEY": "sk-x"}
+
+
+@pytest.mark.parametrize(
+    ("source", "further", "named"),
+    [
+        (REGISTRY_FILE, AZURE, {"MODEL_PROVIDER", "IMAGEGEN_AOAI_RESOURCE", "IMAGEGEN_DEPLOYMENT"}),
+        (REGISTRY_FILE, {**BASE_URL, "OPENAI_API_KEY": "k"}, {"OPENAI_BASE_URL", "OPENAI_API_KEY"}),
+        (REGISTRY_FILE, {"IMAGE_MODEL": "a", "LLM_MODEL": "b"}, {"IMAGE_MODEL", "LLM_MODEL"}),
+        (REGISTRY_FILE, {"CONTENTLAB_OPENAI_DIALECT": "sglang"}, {"CONTENTLAB_OPENAI_DIALECT"}),
+        (REGISTRY_FILE, {"GPU_KEY": "secret"}, set()),
+        (
+            AZURE,
+            {**BASE_URL, "OPENAI_API_KEY": "k", "OPENAI_ORG_ID": "o"},
+            {*BASE_URL, "OPENAI_API_KEY", "OPENAI_ORG_ID"},
+        ),
+        (AZURE, {"IMAGE_MODEL": "gpt-image-2.5-flare"}, set()),
+        (
+            SEED_OPENAI,
+            {"IMAGEGEN_DEPLOYMENT": "d", "LLM_AOAI_RESOURCE": "r"},
+            {"IMAGEGEN_DEPLOYMENT", "LLM_AOAI_RESOURCE"},
+        ),
+        (BASE_URL, {"OPENAI_API_KEY": "k", "OPENAI_ORG_ID": "o", "IMAGE_MODEL": "m", "LLM_MODEL": "l"}, set()),
+        (BASE_URL, {"LLM_DEPLOYMENT": "d"}, {"LLM_DEPLOYMENT"}),
+        ({"OPENAI_API_KEY": "k"}, {"CONTENTLAB_OPENAI_DIALECT": "sglang"}, {"CONTENTLAB_OPENAI_DIALECT"}),
+    ],
+)
+def test_each_variable_that_an_earlier_source_overrules_is_named(
+    source: Mapping[str, str],
+    further: Mapping[str, str],
+    named: set[str],
+    registry_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = {"CONTENTLAB_MODELS_FILE": str(registry_file)} if source is REGISTRY_FILE else {}
+    warnings = chosen({**source, **further, **file}, monkeypatch).warnings
+    assert {warning.split()[0] for warning in warnings if "has no effect" in warning} == named
+
+
+def test_a_variable_that_a_registry_file_names_is_not_called_unused(
+    registry_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry_file.write_text(registry_file.read_text().replace("GPU_KEY", "OPENAI_API_KEY"))
+    environ = {"CONTENTLAB_MODELS_FILE": str(registry_file), "OPENAI_API_KEY": "k"}
+    assert chosen(environ, monkeypatch).warnings == ()
+
+
 def test_an_endpoint_without_its_key_is_a_warning_and_its_models_are_refused(
     registry_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
