@@ -12,7 +12,7 @@ from services.image.adapters import generations as rows
 from services.image.adapters import spool
 from services.image.adapters.gallery import digest
 from services.image.adapters.generations import Generations
-from services.image.delivery import Deliverer
+from services.image.delivery import AT_A_TIME, Deliverer
 from services.image.domain.generations import (
     GENERATIONS,
     Delivery,
@@ -97,7 +97,8 @@ class Maker:
             pictures = kept.pictures if performed.cost is kept.answer.cost else _unpriced(kept.pictures)
             await rows.keep(connection, new.id, pictures, performed.usage, performed.cost)
             contents = {picture.index: content for picture, content in kept.contents}
-            await spool.put(connection, new.id, contents, hold_seconds=self._hold_seconds)
+            rounds = -(-len(contents) // AT_A_TIME)
+            await spool.put(connection, new.id, contents, hold_seconds=self._hold_seconds * rounds)
 
         try:
             endpoint = checked.model.endpoint

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -177,6 +178,27 @@ async def test_replicas_share_the_work_of_one_spool(
             for made in waiting:
                 await other.ended(made.name, "SUCCEEDED")
                 assert len(await late.assets_of(made.name)) == 1
+
+
+async def test_more_pictures_than_go_up_at_a_time_are_their_makers_for_longer(
+    service: Service, provider: OpenAIServer, database_url: str
+) -> None:
+    """Nobody uploads a picture a second time because the first ones took long."""
+    async with silent_server() as address:
+        settings = aimed_at(
+            service, address, lease_seconds=10.0, upload_seconds=5.0, database_url=SecretStr(database_url)
+        )
+        async with running_image(settings, service.selection) as slow:
+            making = asyncio.create_task(slow.generate(n=10))
+
+            async def kept() -> list[dict[str, Any]]:
+                listed = await slow.stub.ListImageGenerations(pb.ListImageGenerationsRequest())
+                return [row for one in listed.image_generations for row in await spooled(slow, one.name)]
+
+            rows = await until(kept)
+            making.cancel()
+    assert len(rows) == 10
+    assert all(row["next_attempt_time"] > datetime.now(UTC) + timedelta(seconds=20) for row in rows)
 
 
 async def test_the_number_of_waiting_pictures_is_measured(alone: Service, provider: OpenAIServer) -> None:
