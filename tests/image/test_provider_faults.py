@@ -10,7 +10,7 @@ from tests.image.harness import Service, refusal, running_image, selection_for
 from tests.support.media import png
 from tests.support.openai_server import USAGE, Behaviour, OpenAIServer, cuts, draws, fails, says, sends, waits
 
-TRUNCATED = json.dumps({"data": [{"b64_json": "AAA"}], "usage": USAGE}).encode()
+TRUNCATED = json.dumps({"data": [{"b64_json": "AAAAA"}], "usage": USAGE}).encode()
 
 
 @pytest.mark.parametrize(
