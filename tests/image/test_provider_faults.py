@@ -6,6 +6,10 @@ import grpc
 import pytest
 
 from contentlab.image.v1 import image_service_pb2 as pb
+from services.models.binding import bind_all
+from services.models.registry import shipped
+from services.models.rows import Endpoint
+from services.models.selection import Selection
 from tests.image.harness import Service, refusal, running_image, selection_for
 from tests.support.media import png
 from tests.support.openai_server import USAGE, Behaviour, OpenAIServer, cuts, draws, fails, says, sends, waits
@@ -93,6 +97,20 @@ async def test_a_provider_that_takes_too_long_leaves_the_outcome_unknown(
         error = await refusal(hasty.generate())
     assert (error.code, error.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "OUTCOME_UNKNOWN")
     assert (error.billed.value, error.retry_safe) == ("unknown", False)
+
+
+async def test_a_call_without_a_token_of_entra_id_is_recorded_as_failed_and_unpaid(
+    service: Service, provider: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
+    endpoint = Endpoint(base_url=provider.url, auth="entra")
+    selection = Selection("registry", bind_all(shipped(), "here", endpoint, "", ""))
+    async with running_image(service.settings, selection) as other:
+        error = await refusal(other.generate())
+        generation = await other.get(error.metadata["imageGeneration"])
+    assert (error.reason, error.billed.value) == ("PROVIDER_MISCONFIGURED", "no")
+    assert generation.state == pb.ImageGeneration.FAILED
+    assert not provider.received
 
 
 async def test_a_503_is_what_the_dialect_says(service: Service, provider: OpenAIServer) -> None:
