@@ -4,9 +4,9 @@
     python protos/generate.py --check    write nothing; exit 1 and name the files that differ
     python protos/generate.py --baseline make the present contract the one that later ones must not break
 
-Nothing third-party is kept in the tree: the `google/api` and `google/rpc` sources come from the googleapis-common-protos
-wheel, and `buf/validate/validate.proto` is taken from the descriptor inside the protovalidate wheel, which does not ship
-its source.
+Nothing third-party is kept in the tree: the `google/api` and `google/rpc` sources come from the
+googleapis-common-protos wheel, and `buf/validate/validate.proto` is taken from the descriptor inside the protovalidate
+wheel, which does not ship its source.
 """
 
 import argparse
