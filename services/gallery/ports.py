@@ -75,5 +75,8 @@ class BlobStore(Protocol):
             BlobMissing: before the first piece.
         """
 
+    async def delete(self, key: BlobKey) -> None:
+        """Removes a blob; that there is none is no error."""
+
     async def is_reachable(self) -> bool:
         """Whether storage answers right now."""

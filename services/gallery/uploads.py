@@ -6,7 +6,7 @@
 
 Up to and including the inspection nothing is stored, and a client that leaves stops everything. From then on the bytes
 are whole: storing runs to its end also when the client has gone, because stopping half-way would only leave bytes that
-no row names. A crash in between leaves such bytes, invisible, and never a row without bytes.
+no row names. A crash in between leaves such bytes, invisible, and never a row without bytes; a failure takes them back.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from services.common.errors import ServiceError
 from services.common.names import new_id
 from services.gallery.adapters.catalog import Catalog
 from services.gallery.adapters.inspection.pool import Inspector
@@ -32,6 +33,9 @@ RECEIVE_SECONDS = 900.0
 
 CONCURRENT_INSERTIONS = 4
 """Each holds a database connection while `asset.json` is written: slow storage must not use up the pool."""
+
+TAKE_BACK_SECONDS = 5.0
+"""The caller waits for its refusal meanwhile, and storage that has just failed may be down for long."""
 
 _log = structlog.get_logger(__name__)
 
@@ -72,6 +76,7 @@ class Uploads:
         request.declared.check_size(0, self._limits.max_bytes)
         if request.asset_id and (stored := await self._replayed(request.asset_id, request)) is not None:
             return stored
+        await self._catalog.check_folder(request.owner, request.folder)
         async with AsyncExitStack() as held:
             await held.enter_async_context(self._slot())
             spool = held.enter_context(Spool(self._limits.spool_directory))
@@ -80,7 +85,7 @@ class Uploads:
             new = request.with_bytes(request.asset_id or new_id(), media)
             # In gRPC a client that vanished looks like one that has finished, until the next real wait.
             await asyncio.sleep(0)
-            return await self._finish(new, spool, held.pop_all())
+            return await self._finish(new, spool, held.pop_all(), own_id=request.asset_id is None)
 
     async def close(self) -> None:
         """Waits for what is being stored."""
@@ -121,10 +126,10 @@ class Uploads:
             media_type=BY_MIME_TYPE[facts["mime_type"]].media_type, size_bytes=spool.size, sha256=sha256, **facts
         )
 
-    async def _finish(self, new: NewAsset, spool: Spool, held: AsyncExitStack) -> Asset:
+    async def _finish(self, new: NewAsset, spool: Spool, held: AsyncExitStack, *, own_id: bool) -> Asset:
         async def store_and_let_go() -> Asset:
             async with held:
-                return await self._store(new, spool)
+                return await self._store(new, spool, own_id=own_id)
 
         task = asyncio.create_task(store_and_let_go(), name=f"store {new.id}")
         self._storing.add(task)
@@ -135,19 +140,37 @@ class Uploads:
             task.add_done_callback(_log_unheard)
             raise
 
-    async def _store(self, new: NewAsset, spool: Spool) -> Asset:
-        media = new.media
+    async def _store(self, new: NewAsset, spool: Spool, *, own_id: bool) -> Asset:
+        media, documented = new.media, False
+
+        async def write_document(asset: Asset) -> None:
+            nonlocal documented
+            key = document_key(media.media_type, new.id)
+            await self._blobs.replace(key, to_document(asset), mime_type=MIME_TYPE)
+            documented = True
+
         try:
             original = original_key(media.media_type, new.id)
             await self._blobs.put(original, spool, mime_type=media.mime_type, sha256=media.sha256)
+            async with self._insertions:
+                asset = await self._catalog.insert(new, write_document)
         except BlobConflict:
             raise failures.asset_exists(f"assets/{new.id}") from None
-        async with self._insertions, self._catalog.insertion(new) as asset:
-            if asset is not None:
-                # Others with this id wait at the insertion, so the document is that of the row that commits.
-                document = document_key(media.media_type, new.id)
-                await self._blobs.replace(document, to_document(asset), mime_type=MIME_TYPE)
+        except Exception:
+            # Before its document is written no row can have committed. Under a service's id the bytes stay: they may
+            # by now be those of a repetition of this upload.
+            if own_id and not documented:
+                await self._take_back(new)
+            raise
         return asset if asset is not None else self._same(await self._catalog.find(new.id), new)
+
+    async def _take_back(self, new: NewAsset) -> None:
+        try:
+            async with asyncio.timeout(TAKE_BACK_SECONDS):
+                await self._blobs.delete(document_key(new.media.media_type, new.id))
+                await self._blobs.delete(original_key(new.media.media_type, new.id))
+        except (ServiceError, TimeoutError) as error:
+            _log.warning("bytes_left_behind", asset=new.id, error=type(error).__name__)
 
     async def _replayed(self, asset_id: str, request: UploadRequest) -> Asset | None:
         """The stored asset of this id, if its bytes are those declared. Only services give ids, and always a hash."""

@@ -169,6 +169,18 @@ async def test_a_blob_that_is_not_there_is_missing(store: BlobStore, key: BlobKe
         await read(store, key, 0, 1)
 
 
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+async def test_what_is_deleted_is_gone_and_its_name_free_again(store: BlobStore, key: BlobKey, size: int) -> None:
+    data = secrets.token_bytes(size)
+    await store.delete(key)
+    await put(store, key, data)
+    await store.delete(key)
+    with pytest.raises(BlobMissing):
+        await read(store, key, 0, 1)
+    await put(store, key, data[::-1])
+    assert await read(store, key, 0, size) == data[::-1]
+
+
 async def test_containers_keep_apart(store: BlobStore, key: BlobKey) -> None:
     await put(store, key, b"image")
     with pytest.raises(BlobMissing):

@@ -13,9 +13,11 @@ from services.common.health import FAILURES_BEFORE_NOT_SERVING, POLL_SECONDS
 from services.gallery import storage_watch
 from services.gallery.adapters import azure_blobs
 from services.gallery.adapters.azure_blobs import AzureBlobStore
-from services.gallery.adapters.catalog import Catalog
+from services.gallery.adapters.catalog import Catalog, WriteDocument
 from services.gallery.domain import failures
+from services.gallery.domain.assets import Asset
 from services.gallery.domain.document import from_document
+from services.gallery.domain.uploads import NewAsset
 from services.gallery.ports import BlobKey, Content
 from tests.conftest import NewDatabase
 from tests.gallery.harness import Client, refusal, running_gallery
@@ -34,7 +36,7 @@ class Crash(Exception):
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The steps of storing, in the order in which they end."""
     done: list[str] = []
-    put, replace, insertion = AzureBlobStore.put, AzureBlobStore.replace, Catalog.insertion
+    put, replace, insert = AzureBlobStore.put, AzureBlobStore.replace, Catalog.insert
 
     async def spy_put(self: AzureBlobStore, key: BlobKey, content: Content, *, mime_type: str, sha256: str) -> None:
         await put(self, key, content, mime_type=mime_type, sha256=sha256)
@@ -44,27 +46,15 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         await replace(self, key, data, mime_type=mime_type)
         done.append("document")
 
-    def spy_insertion(self: Catalog, new: object) -> object:
-        return _Watched(insertion(self, new), done)  # type: ignore[arg-type]
+    async def spy_insert(self: Catalog, new: NewAsset, write_document: WriteDocument) -> Asset | None:
+        stored = await insert(self, new, write_document)
+        done.append("row")
+        return stored
 
     monkeypatch.setattr(AzureBlobStore, "put", spy_put)
     monkeypatch.setattr(AzureBlobStore, "replace", spy_replace)
-    monkeypatch.setattr(Catalog, "insertion", spy_insertion)
+    monkeypatch.setattr(Catalog, "insert", spy_insert)
     return done
-
-
-class _Watched:
-    def __init__(self, inner: object, done: list[str]) -> None:
-        self._inner = inner
-        self._done = done
-
-    async def __aenter__(self) -> object:
-        return await self._inner.__aenter__()  # type: ignore[attr-defined]
-
-    async def __aexit__(self, *error: object) -> object:
-        swallowed = await self._inner.__aexit__(*error)  # type: ignore[attr-defined]
-        self._done.append("row")
-        return swallowed
 
 
 async def test_bytes_and_document_are_durable_before_the_row(user: Client, steps: list[str]) -> None:

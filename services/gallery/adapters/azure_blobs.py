@@ -8,7 +8,7 @@ import asyncio
 import secrets
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import structlog
@@ -109,6 +109,12 @@ class AzureBlobStore:
                 yield piece
         except (ResourceNotFoundError, ResourceModifiedError) as error:
             raise BlobMissing from error
+
+    async def delete(self, key: BlobKey) -> None:
+        """See `ports.BlobStore`."""
+        async with _call():
+            with suppress(ResourceNotFoundError):
+                await self._blob(key).delete_blob()
 
     async def is_reachable(self) -> bool:
         """See `ports.BlobStore`."""

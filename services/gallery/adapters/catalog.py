@@ -1,6 +1,6 @@
 """The index of assets in Postgres. Every read and write names the owner; one transaction a change."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,12 +15,15 @@ from services.gallery.adapters.rows import select_assets, to_asset, values_of
 from services.gallery.adapters.tables import asset, folder
 from services.gallery.domain import failures
 from services.gallery.domain.assets import Asset
-from services.gallery.domain.folders import FolderRef
+from services.gallery.domain.folders import FolderId, FolderRef
 from services.gallery.domain.listing import MAX_COUNT, Filters, Position
 from services.gallery.domain.uploads import NewAsset
 
 Decide = Callable[[Asset, datetime], Asset]
 """A rule of the domain: the asset as it shall be, from the asset as it is and the database's time."""
+
+WriteDocument = Callable[[Asset], Awaitable[None]]
+"""Makes `asset.json` durable."""
 
 
 class Catalog:
@@ -64,12 +67,21 @@ class Catalog:
             total = await connection.scalar(sa.select(sa.func.count()).select_from(counted))
         return [to_asset(row) for row in rows], total or 0
 
-    @asynccontextmanager
-    async def insertion(self, new: NewAsset) -> AsyncIterator[Asset | None]:
-        """Commits the new asset, and its missing folders, when the block ends well.
+    async def check_folder(self, owner: str, ref: FolderRef | None) -> None:
+        """Refuses a folder that `insert` would refuse, for saying so early.
 
-        Inside the block the asset is as it will be; another insertion of the same id waits for the outcome. None:
-        the id is taken, nothing is committed.
+        Raises:
+            NotFound: FOLDER_NOT_FOUND.
+        """
+        if isinstance(ref, FolderId):
+            async with self._reading.connect() as connection:
+                if await find_folder(connection, owner, ref) is None:
+                    raise failures.folder_not_found(str(ref))
+
+    async def insert(self, new: NewAsset, write_document: WriteDocument) -> Asset | None:
+        """Commits the new asset and its missing folders, once its document is written; None: the id is taken.
+
+        Another insertion of the same id waits for the outcome, so the document is that of the row that commits.
 
         Raises:
             NotFound: FOLDER_NOT_FOUND.
@@ -84,11 +96,11 @@ class Catalog:
             )
             create_time = (await connection.execute(statement)).scalar_one_or_none()
             if create_time is None:
-                await connection.rollback()
-                yield None
-                return
-            yield new.as_stored(into, create_time.astimezone(UTC))
+                return None
+            stored = new.as_stored(into, create_time.astimezone(UTC))
+            await write_document(stored)
             await connection.commit()
+            return stored
 
     async def change(self, owner: str, asset_id: str, decide: Decide) -> Asset | None:
         """Applies a rule of the domain to the locked row; None: this owner has no such asset.

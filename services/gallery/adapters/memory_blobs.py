@@ -42,6 +42,10 @@ class MemoryBlobStore:
         for at in range(start, start + length, PIECE_BYTES):
             yield blob.data[at : min(at + PIECE_BYTES, start + length)]
 
+    async def delete(self, key: BlobKey) -> None:
+        """See `ports.BlobStore`."""
+        self._blobs.pop(key, None)
+
     async def is_reachable(self) -> bool:
         """Always."""
         return True
