@@ -104,6 +104,7 @@ def _upload_limits(settings: GallerySettings) -> UploadLimits:
         concurrent=settings.max_concurrent_uploads,
         wait_seconds=settings.upload_wait_seconds,
         idle_seconds=settings.upload_idle_seconds,
+        minimum_rate=settings.upload_minimum_rate,
         spool_directory=settings.spool_directory,
     )
 

@@ -66,6 +66,7 @@ def upload_of(message: pb.UploadMetadata, caller: Caller) -> UploadRequest:
         tags=tuple(message.tags),
         labels=dict(message.labels),
         provenance=provenance_of(message.provenance),
+        by_service=caller.service is not None,
     )
 
 

@@ -7,7 +7,8 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_val
 
 from services.common.settings import Address, DatabaseSettings, ServiceSettings
 
-MIB = 1024 * 1024
+KIB = 1024
+MIB = 1024 * KIB
 
 
 # Azure's rule; a wrong name would answer with a confusing error, and only at the first request.
@@ -57,13 +58,16 @@ class GallerySettings(ServiceSettings, DatabaseSettings):
 
     max_upload_bytes: int = Field(512 * MIB, ge=1, le=2048 * MIB, description="largest upload in bytes, at most 2 GiB")
     max_concurrent_uploads: int = Field(
-        16, ge=1, le=1000, description="uploads taken in at a time (1 to 1,000); more wait"
+        16, ge=1, le=1000, description="uploads of users taken in at a time, and as many of services; more wait"
     )
     upload_wait_seconds: float = Field(
         30.0, gt=0, le=600, description="seconds that an upload waits for its turn before it is UNAVAILABLE"
     )
     upload_idle_seconds: float = Field(
         30.0, gt=0, le=600, description="seconds without a byte after which an upload is given up"
+    )
+    upload_minimum_rate: int = Field(
+        16 * KIB, ge=1, le=MIB, description="bytes a second that an upload needs on average, or is given up"
     )
     download_idle_seconds: float = Field(
         60.0, gt=0, le=600, description="seconds without reading after which a download is given up"

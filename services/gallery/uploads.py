@@ -42,24 +42,32 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class UploadLimits:
-    """Bounds on uploads: bytes of one, how many at a time, seconds to wait for a turn and for the next byte."""
+    """Bounds on uploads: bytes of one, how many at a time, seconds to wait for a turn and for the next byte.
+
+    `minimum_rate` in bytes a second holds on average, beyond the first `idle_seconds`.
+    """
 
     max_bytes: int
     concurrent: int
     wait_seconds: float
     idle_seconds: float
+    minimum_rate: int
     spool_directory: str | None = None
 
 
 class Uploads:
-    """Takes in uploads, `limits.concurrent` at a time; more wait their turn, without their bytes."""
+    """Takes in uploads; more than `limits.concurrent` wait their turn, without their bytes.
+
+    Services have as many turns of their own: users who hold all of theirs do not hold up what was paid for.
+    """
 
     def __init__(self, catalog: Catalog, blobs: BlobStore, inspector: Inspector, limits: UploadLimits) -> None:
         self._catalog = catalog
         self._blobs = blobs
         self._inspector = inspector
         self._limits = limits
-        self._slots = asyncio.Semaphore(limits.concurrent)
+        self._users_turns = asyncio.Semaphore(limits.concurrent)
+        self._services_turns = asyncio.Semaphore(limits.concurrent)
         self._insertions = asyncio.Semaphore(CONCURRENT_INSERTIONS)
         self._storing: set[asyncio.Task[Asset]] = set()
 
@@ -71,14 +79,14 @@ class Uploads:
             AlreadyExists: ASSET_EXISTS.
             NotFound: FOLDER_NOT_FOUND.
             Unavailable: no turn, no room, not decoded within the limits, STORAGE_UNAVAILABLE.
-            DeadlineExceeded: the client stopped sending.
+            DeadlineExceeded: the client stopped sending, or sent too slowly.
         """
         request.declared.check_size(0, self._limits.max_bytes)
         if request.asset_id and (stored := await self._replayed(request.asset_id, request)) is not None:
             return stored
         await self._catalog.check_folder(request.owner, request.folder)
         async with AsyncExitStack() as held:
-            await held.enter_async_context(self._slot())
+            await held.enter_async_context(self._turn(request))
             spool = held.enter_context(Spool(self._limits.spool_directory))
             sha256 = await self._receive(request, chunks, spool)
             media = await self._inspect(spool, sha256)
@@ -92,28 +100,34 @@ class Uploads:
         await asyncio.gather(*self._storing, return_exceptions=True)
 
     @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
+    async def _turn(self, request: UploadRequest) -> AsyncIterator[None]:
+        turns = self._services_turns if request.by_service else self._users_turns
         try:
             async with asyncio.timeout(self._limits.wait_seconds):
-                await self._slots.acquire()
+                await turns.acquire()
         except TimeoutError:
             raise failures.uploads_busy() from None
         try:
             yield
         finally:
-            self._slots.release()
+            turns.release()
 
     async def _receive(self, request: UploadRequest, chunks: AsyncIterator[bytes], spool: Spool) -> str:
-        clock = asyncio.get_running_loop().time
-        end, idle = clock() + RECEIVE_SECONDS, self._limits.idle_seconds
+        clock, limits = asyncio.get_running_loop().time, self._limits
+        begin = clock()
+
+        def patience() -> float:
+            slowest = limits.idle_seconds + spool.size / limits.minimum_rate
+            return min(begin + RECEIVE_SECONDS, begin + slowest, clock() + limits.idle_seconds)
+
         try:
-            async with asyncio.timeout_at(min(end, clock() + idle)) as deadline:
+            async with asyncio.timeout_at(patience()) as deadline:
                 async for chunk in chunks:
-                    request.declared.check_size(spool.size + len(chunk), self._limits.max_bytes)
+                    request.declared.check_size(spool.size + len(chunk), limits.max_bytes)
                     await spool.write(chunk)
-                    deadline.reschedule(min(end, clock() + idle))
+                    deadline.reschedule(patience())
         except TimeoutError:
-            raise failures.stalled("The upload made no progress", idle) from None
+            raise failures.upload_too_slow(limits.idle_seconds, limits.minimum_rate) from None
         sha256 = await spool.seal()
         request.declared.check_whole(spool.size, sha256)
         return sha256

@@ -10,6 +10,7 @@ import grpc
 import pytest
 import pytest_asyncio
 
+from contentlab.gallery.v1 import gallery_service_pb2 as gallery_pb
 from contentlab.gallery.v1 import gallery_service_pb2_grpc as rpc
 from services.gallery.adapters.azure_blobs import AzureBlobStore
 from services.gallery.ports import BlobKey, Content
@@ -89,6 +90,33 @@ async def test_a_client_that_holds_still_is_given_up(user: Client) -> None:
         assert error.metadata["retrySafe"] == "true"
 
 
+@pytest.mark.parametrize("portion", [1, 1000], ids=["bytes", "kilobytes"])
+async def test_a_client_that_trickles_is_given_up_although_it_never_rests(user: Client, portion: int) -> None:
+    async with nothing_is_stored(user), asyncio.timeout(10):
+        call = user.stub.UploadAsset(trickle(portion, pause=0.2), metadata=user.metadata)
+        error = await refusal(call)
+        assert (error.code, error.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+        assert error.metadata["retrySafe"] == "true"
+
+
+async def test_a_slow_client_that_keeps_going_may_take_its_time(user: Client) -> None:
+    call = user.stub.UploadAsset(trickle(64 * 1024, pause=0.3, data=video(1_000_000)), metadata=user.metadata)
+    assert (await call).size_bytes == 1_000_000
+
+
+async def test_users_who_hold_every_turn_do_not_hold_up_what_was_paid_for(user: Client) -> None:
+    held = [user.stub.UploadAsset(metadata=user.metadata) for _ in range(SLOTS)]
+    for call in held:
+        for message in upload_messages(DATA)[:3]:
+            await call.write(message)
+    await asyncio.sleep(0.1)
+    paid = await asyncio.gather(*(user.as_service().upload(png(8, 8, seed=number)) for number in range(SLOTS + 1)))
+    assert len({asset.name for asset in paid}) == SLOTS + 1
+    assert (await refusal(user.upload(png(8, 8)))).reason == "UNAVAILABLE"
+    for call in held:
+        call.cancel()
+
+
 async def test_uploads_beyond_the_limit_wait_and_are_then_told_to_come_again(user: Client) -> None:
     held = [user.stub.UploadAsset(metadata=user.metadata) for _ in range(SLOTS)]
     for call in held:
@@ -160,6 +188,14 @@ async def test_nothing_of_an_upload_is_left_open_or_on_disk(user: Client, tmp_pa
         return open_spools() == before
 
     await eventually(closed)
+
+
+async def trickle(
+    portion: int, *, pause: float, data: bytes = video(100_000)
+) -> AsyncIterator[gallery_pb.UploadAssetRequest]:
+    for message in upload_messages(data, chunk=portion):
+        yield message
+        await asyncio.sleep(pause)
 
 
 async def read_to_the_end(call: Any) -> None:

@@ -172,6 +172,16 @@ def not_inspected(description: str) -> Unavailable:
     )
 
 
+def upload_too_slow(idle_seconds: float, minimum_rate: int) -> DeadlineExceeded:
+    """The client rests or trickles, and others wait for its turn."""
+    return DeadlineExceeded(
+        Reason.DEADLINE_EXCEEDED,
+        f"The upload came too slowly: it may rest for {idle_seconds:g} s, and needs {minimum_rate} bytes a second.",
+        metadata={"minimumBytesPerSecond": str(minimum_rate)},
+        retry_safe=True,
+    )
+
+
 def stalled(what: str, seconds: float) -> DeadlineExceeded:
     """The peer neither sent nor read for `seconds`."""
     return DeadlineExceeded(Reason.DEADLINE_EXCEEDED, f"{what} for {seconds:g} s.", retry_safe=True)

@@ -49,7 +49,10 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """An asset to be, without its bytes. `asset_id` is given by services only; None: a new one."""
+    """An asset to be, without its bytes. `asset_id` is given by services only; None: a new one.
+
+    `by_service`: a sibling service stores it, as a rule what was paid for.
+    """
 
     owner: str
     declared: Declared
@@ -59,6 +62,7 @@ class UploadRequest:
     tags: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     provenance: Provenance = field(default_factory=Provenance)
+    by_service: bool = False
 
     def with_bytes(self, asset_id: str, media: Media) -> "NewAsset":
         """The asset to store, now that its bytes are known and in order."""
