@@ -1,12 +1,17 @@
 """Bytes on their way in: few in memory, many on disk, and the same hash whatever their portions."""
 
+import asyncio
+import errno
 import hashlib
 import secrets
+import threading
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from services.common.errors import Unavailable
+from services.gallery.adapters import spool as spool_module
 from services.gallery.adapters.spool import FLUSH_BYTES, IN_MEMORY_BYTES, Spool
 
 
@@ -38,6 +43,58 @@ async def test_nothing_is_left_in_the_directory(tmp_path: Path) -> None:
         await spool.seal()
         assert spool.on_disk
         assert entries(tmp_path) == []
+
+
+@pytest.mark.parametrize("last", ["write", "seal"])
+async def test_a_spool_is_not_closed_under_the_thread_that_writes_to_it(
+    monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    """The descriptor's number would be another file's by the time the thread writes."""
+    writing, go_on, closed_early = threading.Event(), threading.Event(), []
+
+    def slow_write_all(file: IO[bytes], data: bytes) -> None:
+        writing.set()
+        go_on.wait(10)
+        closed_early.append(file.closed)
+
+    async def take_in() -> None:
+        with Spool() as spool:
+            await spool.write(bytes(FLUSH_BYTES - (last == "seal")))
+            await spool.seal()
+
+    monkeypatch.setattr(spool_module, "_write_all", slow_write_all)
+    task = asyncio.ensure_future(take_in())
+    assert await asyncio.to_thread(writing.wait, 10)
+    task.cancel()
+    await asyncio.sleep(0.1)
+    assert not task.done()
+    task.cancel()
+    await asyncio.sleep(0.1)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert closed_early == [False]
+
+
+async def test_a_disk_that_fails_under_a_cancelled_upload_leaves_it_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    writing, go_on = threading.Event(), threading.Event()
+
+    def failing_write_all(file: IO[bytes], data: bytes) -> None:
+        writing.set()
+        go_on.wait(10)
+        raise OSError(errno.ENOSPC, "no room")
+
+    async def take_in() -> None:
+        with Spool() as spool:
+            await spool.write(bytes(FLUSH_BYTES))
+
+    monkeypatch.setattr(spool_module, "_write_all", failing_write_all)
+    task = asyncio.ensure_future(take_in())
+    assert await asyncio.to_thread(writing.wait, 10)
+    task.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def entries(directory: Path) -> list[Path]:

@@ -1,17 +1,21 @@
 """Bytes on their way in: hashed as they come, in memory while they are few, on disk beyond."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Self, TypeVar
 
 from services.gallery.domain import failures
 
 IN_MEMORY_BYTES = 4 * 1024 * 1024
 FLUSH_BYTES = 1024 * 1024
 """Hashing and writing go to a thread in portions of this size: one hop for a thousand small messages."""
+
+_T = TypeVar("_T")
 
 
 class Spool:
@@ -65,11 +69,11 @@ class Spool:
 
     async def read(self, offset: int, length: int) -> bytes:
         """The bytes at `offset`, fewer than `length` only at the end."""
-        return await asyncio.to_thread(os.pread, self._file.fileno(), length, offset)
+        return await _in_thread(lambda: os.pread(self._file.fileno(), length, offset))
 
     async def _flush_in_thread(self) -> None:
         try:
-            await asyncio.to_thread(self._flush)
+            await _in_thread(self._flush)
         except OSError as error:
             raise failures.no_room_for_upload() from error
 
@@ -96,6 +100,21 @@ class Spool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+async def _in_thread(work: Callable[[], _T]) -> _T:
+    """What `work` gives. A caller that is cancelled still waits for the thread's end: were the file closed under it,
+    the descriptor's number could by then be another upload's."""
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # seen, and of no interest to a caller that has gone
+        raise
 
 
 def _write_all(file: IO[bytes], data: bytes) -> None:
