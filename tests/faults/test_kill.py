@@ -60,11 +60,14 @@ async def load(stack: Stack, book: Book, number: int, stop: float) -> None:
 
 
 async def kill_again_and_again(stack: Stack, victim: str, stop: float) -> int:
+    """Kills the part whenever it runs; the supervisor waits longer before each further start, up to 10 s."""
     kills = 0
     while time.monotonic() + 2 < stop:
         await asyncio.sleep(KILL_EVERY_SECONDS / 2)
-        os.kill(stack.pid(victim), signal.SIGKILL)
-        kills += 1
+        pid = stack.pid(victim)
+        if pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            kills += 1
         await asyncio.sleep(KILL_EVERY_SECONDS / 2)
     return kills
 

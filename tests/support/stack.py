@@ -55,13 +55,12 @@ class Stack:
         """A gRPC channel to the gateway."""
         return grpc.aio.insecure_channel(f"127.0.0.1:{self.port('gateway')}")
 
-    def pid(self, name: str) -> int:
-        """The process id of a part, as the runner last wrote it down."""
+    def pid(self, name: str) -> int | None:
+        """The process id of a part, as the runner last wrote it down; None while it waits to be started again."""
         state = load_state(self.home)
         assert state is not None, "the stack keeps no state: it does not run"
         record = next(process for process in state.processes if process.name == name)
-        assert record.identity is not None, f"{name} is not running"
-        return record.identity.pid
+        return record.identity.pid if record.identity is not None else None
 
     async def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Runs the stack runner's command line for this stack."""
