@@ -30,7 +30,7 @@ _M = TypeVar("_M")
 
 
 class GalleryServicer(rpc.GalleryServiceServicer):
-    """`contentlab.gallery.v1.GalleryService`. `stall_seconds`: after so long without reading a download is ended."""
+    """`contentlab.gallery.v1.GalleryService`. `stall_seconds`: a reader's time for one message of a download."""
 
     def __init__(self, uploads: Uploads, library: Library, environment: Environment, *, stall_seconds: float) -> None:
         self._uploads = uploads

@@ -70,7 +70,11 @@ class GallerySettings(ServiceSettings, DatabaseSettings):
         16 * KIB, ge=1, le=MIB, description="bytes a second that an upload needs on average, or is given up"
     )
     download_idle_seconds: float = Field(
-        60.0, gt=0, le=600, description="seconds without reading after which a download is given up"
+        240.0,
+        gt=0,
+        le=600,
+        description="seconds that a reader may take for one message (256 KiB) of a download; "
+        "the gateway, which sees every byte, gives up sooner who takes none",
     )
     spool_directory: str | None = Field(
         None, description="directory for uploads above 4 MiB while they come in; unset: the system's"

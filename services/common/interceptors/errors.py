@@ -80,11 +80,17 @@ class ErrorInterceptor(CallInterceptor):
             yield
         except (grpc.aio.AbortError, asyncio.CancelledError):
             raise
+        except grpc.aio.InternalError as error:
+            # gRPC's core has nobody to send a message to: the client has left, and the cancellation is on its way.
+            raise asyncio.CancelledError from error
         except Exception as error:
             request_id = current_caller().request_id
             typed = self.translate(call.path, error, request_id)
             structlog.contextvars.bind_contextvars(reason=typed.reason)  # for the access log
-            await abort(call.context, typed, request_id=request_id)
+            try:
+                await abort(call.context, typed, request_id=request_id)
+            except grpc.aio.InternalError as unsent:
+                raise asyncio.CancelledError from unsent
 
     def translate(self, path: str, error: Exception, request_id: str) -> ServiceError:
         """The typed error for any exception; one that no row of the table knows is a bug, and logged as such."""
