@@ -193,6 +193,22 @@ async def test_a_service_stores_what_it_paid_for_with_its_provenance(user: Clien
     assert [asset.name for asset in (await user.page(origin="imageGenerations/abc")).assets] == [stored.name]
 
 
+@pytest.mark.parametrize("parameters", [{"": "v"}, {"k" * 64: "v"}, {"k": "v" * 1025}], ids=["no key", "key", "value"])
+async def test_a_parameter_beyond_its_length_is_refused(user: Client, parameters: dict[str, str]) -> None:
+    async with nothing_is_stored(user):
+        provenance = pb.Provenance(owner=user.principal, parameters=parameters)
+        error = await refusal(user.as_service().upload(PICTURE, provenance=provenance))
+        assert (error.code, error.reason) == (INVALID, "INVALID_FIELD")
+        assert error.fields[0].startswith("metadata.provenance.parameters")
+
+
+async def test_parameters_of_the_greatest_length_are_kept(user: Client) -> None:
+    parameters = {"k" * 63: "値" * 1024}
+    provenance = pb.Provenance(owner=user.principal, parameters=parameters)
+    stored = await user.as_service().upload(PICTURE, provenance=provenance)
+    assert dict((await user.get(stored.name)).parameters) == parameters
+
+
 async def test_an_unpriced_cost_stays_unknown_and_does_not_become_zero(user: Client) -> None:
     provenance = pb.Provenance(owner=user.principal, cost=pb.Cost(source=pb.Cost.UNPRICED))
     stored = await user.as_service().upload(PICTURE, provenance=provenance)

@@ -1171,7 +1171,7 @@ class Provenance(_message.Message):
 
     @_builtins.property
     def parameters(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Parameters of the making."""
+        """Parameters of the making: at most 64; keys 1 to 63 characters, values at most 1,024."""
 
     @_builtins.property
     def parents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parent]:
