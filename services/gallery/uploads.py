@@ -135,7 +135,8 @@ class Uploads:
     async def _inspect(self, spool: Spool, sha256: str) -> Media:
         if spool.size == 0:
             raise failures.unsupported_media("The upload is empty.")
-        facts = await self._inspector.inspect(spool.fileno())
+        with spool.opened_for_reading() as descriptor:
+            facts = await self._inspector.inspect(descriptor)
         return Media(
             media_type=BY_MIME_TYPE[facts["mime_type"]].media_type, size_bytes=spool.size, sha256=sha256, **facts
         )

@@ -2,7 +2,9 @@
 
 import asyncio
 import errno
+import fcntl
 import hashlib
+import os
 import secrets
 import threading
 from pathlib import Path
@@ -35,6 +37,21 @@ async def test_a_disk_without_room_is_no_fault_of_the_bytes(tmp_path: Path) -> N
         with pytest.raises(Unavailable) as caught:
             await spool.write(bytes(2 * FLUSH_BYTES))
     assert caught.value.retry_safe
+
+
+@pytest.mark.parametrize("size", [1000, IN_MEMORY_BYTES + 1], ids=["in memory", "on disk"])
+async def test_who_looks_at_the_bytes_cannot_change_them(size: int) -> None:
+    data = secrets.token_bytes(size)
+    with Spool() as spool:
+        await spool.write(data)
+        await spool.seal()
+        with spool.opened_for_reading() as descriptor:
+            assert fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+            assert not os.get_inheritable(descriptor)
+            assert os.read(descriptor, size + 1) == data
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.pwrite(descriptor, b"x", 0)
+        assert await spool.read(0, size) == data
 
 
 async def test_nothing_is_left_in_the_directory(tmp_path: Path) -> None:

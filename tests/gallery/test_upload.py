@@ -1,7 +1,9 @@
 """Uploads by the gRPC stream: whole and right, or nothing at all."""
 
 import asyncio
+import fcntl
 import hashlib
+import os
 import secrets
 import uuid
 from collections.abc import AsyncIterator
@@ -12,6 +14,7 @@ import grpc
 import pytest
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
+from services.gallery.adapters.inspection.pool import Inspector
 from services.gallery.domain.document import from_document
 from services.gallery.domain.media import BY_MIME_TYPE
 from tests.gallery.harness import Client, refusal, upload_messages
@@ -215,6 +218,21 @@ async def test_an_unpriced_cost_stays_unknown_and_does_not_become_zero(user: Cli
     assert stored.cost.source == pb.Cost.UNPRICED
     assert not stored.cost.HasField("amount_micro_usd")
     assert not (await user.as_service().upload(png(3, 3))).HasField("cost")
+
+
+@pytest.mark.parametrize("data", [PICTURE, video(5_000_000)], ids=["in memory", "on disk"])
+async def test_the_decoder_gets_no_descriptor_that_it_could_write_to(
+    user: Client, monkeypatch: pytest.MonkeyPatch, data: bytes
+) -> None:
+    inspect, modes = Inspector.inspect, []
+
+    async def watched(self: Inspector, descriptor: int) -> dict[str, Any]:
+        modes.append(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
+        return await inspect(self, descriptor)
+
+    monkeypatch.setattr(Inspector, "inspect", watched)
+    await user.upload(data)
+    assert modes == [os.O_RDONLY]
 
 
 async def test_bytes_may_come_in_any_portions(user: Client) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import IO, Self, TypeVar
 
@@ -14,6 +14,8 @@ from services.gallery.domain import failures
 IN_MEMORY_BYTES = 4 * 1024 * 1024
 FLUSH_BYTES = 1024 * 1024
 """Hashing and writing go to a thread in portions of this size: one hop for a thousand small messages."""
+
+_DESCRIPTORS = "/dev/fd"
 
 _T = TypeVar("_T")
 
@@ -43,9 +45,17 @@ class Spool:
         """Whether the bytes have outgrown the memory."""
         return self._on_disk
 
-    def fileno(self) -> int:
-        """The open file, complete after `seal`."""
-        return self._file.fileno()
+    @contextlib.contextmanager
+    def opened_for_reading(self) -> Iterator[int]:
+        """A descriptor of the file for another process to read, complete after `seal`.
+
+        Opened anew: a duplicate could be written to, after the bytes were hashed.
+        """
+        descriptor = os.open(f"{_DESCRIPTORS}/{self._file.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     async def write(self, chunk: bytes) -> None:
         """Takes in the next bytes.
