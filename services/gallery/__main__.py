@@ -21,6 +21,8 @@ from services.gallery.adapters.azure_blobs import AzureBlobStore
 from services.gallery.adapters.azure_client import open_client, storage_kind
 from services.gallery.adapters.catalog import Catalog
 from services.gallery.adapters.inspection.pool import InspectionLimits, Inspector
+from services.gallery.adapters.listing import Listing
+from services.gallery.adapters.mirror import Mirror
 from services.gallery.adapters.tables import SCHEMA
 from services.gallery.domain.assets import MediaType
 from services.gallery.domain.environment import Environment
@@ -65,7 +67,7 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
         uploads = Uploads(catalog, blobs, inspector, _upload_limits(settings))
         stack.push_async_callback(uploads.close)
         environment = _environment(settings, storage_kind(client.url))
-        library = Library(catalog, blobs, retention=environment.delete_retention)
+        library = Library(catalog, Listing(engine), Mirror(engine), blobs, retention=environment.delete_retention)
         servicer = GalleryServicer(  # type: ignore[abstract]  # what is not built answers UNIMPLEMENTED
             uploads, library, environment, stall_seconds=settings.download_idle_seconds
         )

@@ -6,6 +6,8 @@ from contextlib import aclosing
 from datetime import timedelta
 
 from services.gallery.adapters.catalog import Catalog
+from services.gallery.adapters.listing import Listing
+from services.gallery.adapters.mirror import Mirror
 from services.gallery.domain import failures, lifecycle
 from services.gallery.domain.assets import Asset
 from services.gallery.domain.document import MIME_TYPE, to_document
@@ -22,8 +24,12 @@ MIRROR_PAUSE_SECONDS = 1.0
 class Library:
     """The assets of the gallery."""
 
-    def __init__(self, catalog: Catalog, blobs: BlobStore, *, retention: timedelta) -> None:
+    def __init__(
+        self, catalog: Catalog, listing: Listing, mirror: Mirror, blobs: BlobStore, *, retention: timedelta
+    ) -> None:
         self._catalog = catalog
+        self._listing = listing
+        self._mirror = mirror
         self._blobs = blobs
         self._retention = retention
 
@@ -38,8 +44,8 @@ class Library:
     async def list_page(
         self, owner: str, filters: Filters, *, size: int, after: Position | None, full: bool
     ) -> tuple[list[Asset], int]:
-        """Assets behind the position, newest first, and the number of all: see `Catalog.list_page`."""
-        return await self._catalog.list_page(owner, filters, size=size, after=after, full=full)
+        """Assets behind the position, newest first, and the number of all: see `Listing.list_page`."""
+        return await self._listing.list_page(owner, filters, size=size, after=after, full=full)
 
     async def delete(self, owner: str, asset_id: str, *, etag: str) -> Asset:
         """Soft-deletes an asset; repeating it changes nothing.
@@ -48,12 +54,12 @@ class Library:
             NotFound: ASSET_NOT_FOUND.
             Aborted: ETAG_MISMATCH.
         """
-        changed = await self._catalog.change(
+        [deleted] = await self._catalog.change(
             owner,
-            asset_id,
-            lambda asset, now: lifecycle.soft_delete(asset, now, retention=self._retention, etag=etag),
+            [asset_id],
+            lambda asset, at: lifecycle.soft_delete(asset, at.now, retention=self._retention, etag=etag),
         )
-        return _found(changed, asset_id)
+        return deleted
 
     async def read(self, asset: Asset, span: Span) -> AsyncGenerator[bytes, None]:
         """The original's bytes in messages' portions. Holds one piece of the storage's and no database connection.
@@ -81,7 +87,7 @@ class Library:
 
     async def mirror_one_change(self) -> bool:
         """Writes the document of one changed asset; False: there was none."""
-        async with self._catalog.undocumented() as asset:
+        async with self._mirror.undocumented() as asset:
             if asset is None:
                 return False
             key = document_key(asset.media.media_type, asset.id)

@@ -5,6 +5,7 @@ Both implementations pass `tests/contracts/test_blob_store.py`. The index has on
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from services.gallery.domain.assets import MediaType
@@ -16,6 +17,18 @@ class BlobKey:
 
     container: MediaType
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlobFacts:
+    """What storage says of a blob. `etag` is another one after every write; `sha256` is empty for what was replaced."""
+
+    key: BlobKey
+    size: int
+    etag: str
+    sha256: str
+    mime_type: str
+    write_time: datetime
 
 
 def original_key(media_type: MediaType, asset_id: str) -> BlobKey:
@@ -68,12 +81,24 @@ class BlobStore(Protocol):
     async def replace(self, key: BlobKey, data: bytes, *, mime_type: str) -> None:
         """Stores a small document, over the one before."""
 
-    def read(self, key: BlobKey, *, start: int, length: int) -> AsyncGenerator[bytes, None]:
+    def read(self, key: BlobKey, *, start: int, length: int, etag: str | None = None) -> AsyncGenerator[bytes, None]:
         """The bytes of a range that lies within the blob, in pieces of bounded size; one piece is held at a time.
 
+        All are of one version of the blob, that of the `etag` if one is given.
+
         Raises:
-            BlobMissing: before the first piece.
+            BlobMissing: there is none, or none of that version.
         """
+
+    async def facts(self, key: BlobKey) -> BlobFacts:
+        """What storage knows of a blob.
+
+        Raises:
+            BlobMissing: there is none.
+        """
+
+    def walk(self, container: MediaType, prefix: str = "") -> AsyncGenerator[BlobFacts, None]:
+        """Every committed blob whose name begins so, by name; a page of them is held at a time."""
 
     async def delete(self, key: BlobKey) -> None:
         """Removes a blob; that there is none is no error."""

@@ -12,6 +12,7 @@ from services.gallery.adapters import catalog
 from services.gallery.adapters.azure_blobs import AzureBlobStore
 from services.gallery.domain.assets import Asset
 from services.gallery.domain.document import from_document
+from services.gallery.domain.folders import FolderRef
 from services.gallery.ports import BlobKey
 from tests.gallery.harness import Client
 from tests.support.media import png
@@ -92,13 +93,13 @@ async def test_a_walking_reader_sees_new_assets_on_top_only_while_uploads_overla
         await asyncio.sleep(chance.choice((0, 0, 0.05, 0.2)))
         await replace(self, key, data, mime_type=mime_type)
 
-    async def make_newest_and_linger(connection: AsyncConnection, stored: Asset) -> Asset:
-        newest = await make_newest(connection, stored)
+    async def settle_and_linger(connection: AsyncConnection, stored: Asset, ref: FolderRef | None) -> Asset:
+        settled = await settle(connection, stored, ref)
         await asyncio.sleep(chance.choice((0, 0.02, 0.05)))
-        return newest
+        return settled
 
-    make_newest = catalog._make_newest
-    monkeypatch.setattr(catalog, "_make_newest", make_newest_and_linger)
+    settle = catalog._settle
+    monkeypatch.setattr(catalog, "_settle", settle_and_linger)
     monkeypatch.setattr(AzureBlobStore, "replace", uneven)
     uploads = [asyncio.ensure_future(user.upload(PICTURE)) for _ in range(40)]
     walks: list[list[str]] = [[]]

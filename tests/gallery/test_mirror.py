@@ -10,6 +10,8 @@ import pytest_asyncio
 from services.common.database import create_engine
 from services.gallery.adapters.azure_blobs import AzureBlobStore
 from services.gallery.adapters.catalog import Catalog
+from services.gallery.adapters.listing import Listing
+from services.gallery.adapters.mirror import Mirror
 from services.gallery.domain.assets import MediaType
 from services.gallery.domain.document import from_document
 from services.gallery.library import Library
@@ -49,7 +51,8 @@ async def other_process(gallery: Gallery) -> AsyncIterator[Library]:
     """A second mirror of the same gallery."""
     engine = create_engine(gallery.settings, application_name="another gallery")
     containers = {MediaType.IMAGE: gallery.settings.image_container, MediaType.VIDEO: gallery.settings.video_container}
-    yield Library(Catalog(engine), AzureBlobStore(gallery.storage, containers), retention=timedelta(days=1))
+    blobs = AzureBlobStore(gallery.storage, containers)
+    yield Library(Catalog(engine), Listing(engine), Mirror(engine), blobs, retention=timedelta(days=1))
     await engine.dispose()
 
 
@@ -75,7 +78,7 @@ async def test_a_change_in_the_middle_of_the_writing_is_written_next(user: Clien
         await user.gallery.execute(change, asset.name[7:])
     slow.go_on.set()
     async with asyncio.timeout(10):
-        while not from_document(await user.gallery.blob(f"{asset.name[7:]}/asset.json")).favorite:
+        while not from_document(await user.gallery.blob(f"{asset.name[7:]}/asset.json")).favorite:  # noqa: ASYNC110 - a blob
             await asyncio.sleep(0.05)
 
 

@@ -20,13 +20,13 @@ from azure.core.exceptions import (
     ResourceModifiedError,
     ResourceNotFoundError,
 )
-from azure.storage.blob import BlobBlock, ContentSettings, StorageErrorCode
+from azure.storage.blob import BlobBlock, BlobProperties, ContentSettings, StorageErrorCode
 from azure.storage.blob.aio import BlobClient, BlobServiceClient, ExponentialRetry
 
 from services.gallery.domain import failures
 from services.gallery.domain.assets import MediaType
 from services.gallery.domain.media import SVG
-from services.gallery.ports import BlobConflict, BlobKey, BlobMissing, Content
+from services.gallery.ports import BlobConflict, BlobFacts, BlobKey, BlobMissing, Content
 
 CONNECT_SECONDS = 5
 ATTEMPT_SECONDS = 20
@@ -95,11 +95,16 @@ class AzureBlobStore:
         async with _call():
             await self._blob(key).upload_blob(data, overwrite=True, content_settings=_settings(mime_type))
 
-    async def read(self, key: BlobKey, *, start: int, length: int) -> AsyncGenerator[bytes, None]:
+    async def read(
+        self, key: BlobKey, *, start: int, length: int, etag: str | None = None
+    ) -> AsyncGenerator[bytes, None]:
         """See `ports.BlobStore`. Pieces are requests of their own, all of one version of the blob (If-Match)."""
+        condition: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag else {}
         try:
             async with _call():
-                download = await self._blob(key).download_blob(offset=start, length=length, max_concurrency=1)
+                download = await self._blob(key).download_blob(
+                    offset=start, length=length, max_concurrency=1, **condition
+                )
             pieces = aiter(download.chunks())
             while True:
                 async with _call():
@@ -109,6 +114,27 @@ class AzureBlobStore:
                 yield piece
         except (ResourceNotFoundError, ResourceModifiedError) as error:
             raise BlobMissing from error
+
+    async def facts(self, key: BlobKey) -> BlobFacts:
+        """See `ports.BlobStore`."""
+        try:
+            async with _call():
+                return _facts(key, await self._blob(key).get_blob_properties())
+        except ResourceNotFoundError as error:
+            raise BlobMissing from error
+
+    async def walk(self, container: MediaType, prefix: str = "") -> AsyncGenerator[BlobFacts, None]:
+        """See `ports.BlobStore`."""
+        client = self._client.get_container_client(self._containers[container])
+        pages = client.list_blobs(name_starts_with=prefix, include=["metadata"]).by_page()
+        while True:
+            async with _call():
+                page = await anext(pages, None)
+                if page is None:
+                    return
+                found = [_facts(BlobKey(container, blob.name), blob) async for blob in page]
+            for facts in found:
+                yield facts
 
     async def delete(self, key: BlobKey) -> None:
         """See `ports.BlobStore`."""
@@ -154,6 +180,17 @@ async def _call() -> AsyncIterator[None]:
         status = error.status_code if isinstance(error, HttpResponseError) else None
         _log.warning("storage_call_failed", error=type(error).__name__, status=status)
         raise failures.storage_unavailable() from error
+
+
+def _facts(key: BlobKey, found: BlobProperties) -> BlobFacts:
+    return BlobFacts(
+        key,
+        size=found.size,
+        etag=found.etag.strip('"'),
+        sha256=(found.metadata or {}).get(_HASH, ""),
+        mime_type=found.content_settings.content_type or "",
+        write_time=found.last_modified,
+    )
 
 
 def _settings(mime_type: str) -> ContentSettings:

@@ -1,6 +1,7 @@
 """Folder rows: found by name or path, and made with their missing parents."""
 
 import hashlib
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -25,10 +26,8 @@ async def find_folder(connection: AsyncConnection, owner: str, ref: FolderRef) -
     return Folder(row.id, row.path) if row is not None else None
 
 
-async def create_folder(connection: AsyncConnection, owner: str, ref: FolderRef) -> Folder:
-    """This owner's folder; a path is created where it is missing, parents first.
-
-    Everybody creates from the root down, so two transactions wait for each other in one order only.
+async def plan_folder(connection: AsyncConnection, owner: str, ref: FolderRef) -> Folder:
+    """This owner's folder as it is, or as `create_folder` will create it; nothing is created here.
 
     Raises:
         NotFound: FOLDER_NOT_FOUND, a folder given by name does not exist.
@@ -38,13 +37,30 @@ async def create_folder(connection: AsyncConnection, owner: str, ref: FolderRef)
         return found
     if isinstance(ref, FolderId):
         raise failures.folder_not_found(str(ref))
-    rows = [{"id": new_id(), "owner": owner, "path": path, "path_key": path_key(path)} for path in ref.with_parents()]
-    for row in rows:
-        await connection.execute(insert(folder).values(row).on_conflict_do_nothing())
-    created = await find_folder(connection, owner, ref)
-    if created is None:
+    return Folder(new_id(), ref.path)
+
+
+async def create_folder(
+    connection: AsyncConnection, owner: str, ref: FolderRef, *, folder_id: str | None = None
+) -> Folder:
+    """This owner's folder; a path is created where it is missing, with its parents, under `folder_id` if one is given.
+
+    The transaction holds the owner's lock.
+
+    Raises:
+        NotFound: FOLDER_NOT_FOUND, a folder given by name does not exist.
+    """
+    found = await find_folder(connection, owner, ref)
+    if found is not None:
+        return found
+    if isinstance(ref, FolderId):
         raise failures.folder_not_found(str(ref))
-    return created
+    rows: list[dict[str, Any]] = [
+        {"id": new_id(), "owner": owner, "path": path, "path_key": path_key(path)} for path in ref.with_parents()
+    ]
+    rows[-1]["id"] = folder_id or rows[-1]["id"]
+    await connection.execute(insert(folder).on_conflict_do_nothing(index_elements=["owner", "path_key"]), rows)
+    return Folder(rows[-1]["id"], ref.path)
 
 
 def path_key(path: str) -> bytes:

@@ -1,7 +1,7 @@
 """The index's tables. Changes go through a new file in `services/gallery/migrations/`; a test compares the two."""
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 
 from services.common.database import metadata_for
 
@@ -16,6 +16,8 @@ _Time = sa.DateTime(timezone=True)
 _NOW = sa.func.statement_timestamp()
 _NOTHING = sa.text("'{}'::jsonb")
 _NONE = sa.text("'[]'::jsonb")
+_NO_TEXTS = sa.text("'{}'::text[]")
+_CLOCK = sa.func.clock_timestamp()
 
 folder = sa.Table(
     "folder",
@@ -28,7 +30,13 @@ folder = sa.Table(
     sa.Column("revision", sa.BigInteger, nullable=False, server_default="1"),
     sa.Column("create_time", _Time, nullable=False, server_default=_NOW),
     sa.Column("update_time", _Time, nullable=False, server_default=_NOW),
+    # Assets directly in it that are not deleted; kept by the journal.
+    sa.Column("asset_count", sa.BigInteger, nullable=False, server_default="0"),
+    # The revision that the folder's document holds.
+    sa.Column("document_revision", sa.BigInteger, nullable=False, server_default="0"),
     sa.UniqueConstraint("owner", "path_key"),
+    sa.CheckConstraint("document_revision <= revision", name="document_revision"),
+    sa.Index("ix_folder_undocumented", "update_time", postgresql_where=sa.text("document_revision < revision")),
 )
 
 asset = sa.Table(
@@ -37,7 +45,8 @@ asset = sa.Table(
     sa.Column("id", _Id, primary_key=True),
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("display_name", sa.Text, nullable=False),
-    sa.Column("folder_id", _Id, sa.ForeignKey(folder.c.id)),
+    # No foreign key: its locks on folders would wait for storage. The owner's lock keeps the two in step (journal.py).
+    sa.Column("folder_id", _Id),
     sa.Column("media_type", sa.Text, nullable=False),
     sa.Column("mime_type", sa.Text, nullable=False),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
@@ -57,7 +66,7 @@ asset = sa.Table(
     sa.Column("cost_source", sa.Text),
     sa.Column("cost_micro_usd", sa.BigInteger),
     sa.Column("analysis", JSONB(none_as_null=True)),
-    sa.Column("tags", ARRAY(sa.Text), nullable=False, server_default=sa.text("'{}'::text[]")),
+    sa.Column("tags", ARRAY(sa.Text), nullable=False, server_default=_NO_TEXTS),
     sa.Column("labels", JSONB, nullable=False, server_default=_NOTHING),
     sa.Column("favorite", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("revision", sa.BigInteger, nullable=False, server_default="1"),
@@ -67,6 +76,15 @@ asset = sa.Table(
     sa.Column("update_time", _Time, nullable=False, server_default=_NOW),
     sa.Column("delete_time", _Time),
     sa.Column("purge_time", _Time),
+    # Words with weights, made by `domain/search.py`; the version says by which rules.
+    sa.Column("search", TSVECTOR, nullable=False, server_default=sa.text("''::tsvector")),
+    sa.Column("search_version", sa.SmallInteger, nullable=False, server_default="0"),
+    # Derivatives that are stored, and when to try the next ones (null: never).
+    sa.Column("variants", ARRAY(sa.Text), nullable=False, server_default=_NO_TEXTS),
+    sa.Column("derive_time", _Time, server_default=_CLOCK),
+    sa.Column("derive_attempts", sa.SmallInteger, nullable=False, server_default="0"),
+    # Request ids of the newest annotations: each counts once.
+    sa.Column("annotations", ARRAY(sa.Text), nullable=False, server_default=_NO_TEXTS),
     sa.CheckConstraint("media_type IN ('image', 'video')", name="media_type"),
     sa.CheckConstraint("size_bytes > 0", name="size_bytes"),
     sa.CheckConstraint("sha256 ~ '^[0-9a-f]{64}$'", name="sha256"),
@@ -82,4 +100,97 @@ asset = sa.Table(
     sa.Index("ix_asset_tags", "tags", postgresql_using="gin"),
     sa.Index("ix_asset_purge_time", "purge_time", postgresql_where=sa.text("purge_time IS NOT NULL")),
     sa.Index("ix_asset_undocumented", "update_time", postgresql_where=sa.text("document_revision < revision")),
+    sa.Index("ix_asset_derive_time", "derive_time", postgresql_where=sa.text("derive_time IS NOT NULL")),
 )
+
+tag = sa.Table(
+    "tag",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("tag", sa.String(collation="C"), primary_key=True),
+    sa.Column("asset_count", sa.BigInteger, nullable=False),
+    sa.Index(None, "owner", "asset_count", "tag"),
+)
+"""How many assets of an owner, deleted ones left out, carry a tag."""
+
+total = sa.Table(
+    "total",
+    metadata,
+    sa.Column("owner", sa.Text, primary_key=True),
+    sa.Column("image_count", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("video_count", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("deleted_count", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False, server_default="0"),
+)
+"""What an owner has; the bytes are those of deleted assets too."""
+
+asset_change = sa.Table(
+    "asset_change",
+    metadata,
+    sa.Column("sequence", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("asset_id", _Id, nullable=False),
+    sa.Column("change", sa.Text, nullable=False),
+    sa.Column("time", _Time, nullable=False, server_default=_CLOCK),
+    sa.CheckConstraint("change IN ('created', 'updated', 'deleted', 'purged')", name="change"),
+    sa.Index(None, "owner", "sequence"),
+    sa.Index(None, "time"),
+)
+"""What happened; one owner's rows become visible in the order of their sequence."""
+
+incarnation = sa.Table(
+    "incarnation",
+    metadata,
+    sa.Column("id", sa.Uuid, primary_key=True, server_default=sa.func.gen_random_uuid()),
+    sa.Column("create_time", _Time, nullable=False, server_default=_CLOCK),
+)
+"""One row: sets the sequences of this database apart from those of one that was lost."""
+
+upload = sa.Table(
+    "upload",
+    metadata,
+    sa.Column("id", _Id, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("display_name", sa.Text, nullable=False),
+    sa.Column("folder", sa.Text, nullable=False),
+    sa.Column("tags", ARRAY(sa.Text), nullable=False),
+    sa.Column("create_time", _Time, nullable=False, server_default=_CLOCK),
+    sa.Column("expire_time", _Time, nullable=False),
+    sa.Column("complete_time", _Time),
+    sa.Index(None, "expire_time"),
+)
+"""Uploads that go straight to storage; the asset gets the upload's id."""
+
+pending = sa.Table(
+    "pending",
+    metadata,
+    sa.Column("asset_id", _Id, primary_key=True),
+    sa.Column("attempt", sa.Uuid, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("create_time", _Time, nullable=False, server_default=_CLOCK),
+    sa.Index(None, "create_time"),
+)
+"""Assets whose bytes may be in storage without a row; committed before the first byte is stored."""
+
+asset_removal = sa.Table(
+    "asset_removal",
+    metadata,
+    sa.Column("asset_id", _Id, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("create_time", _Time, nullable=False, server_default=_CLOCK),
+    sa.Column("remove_time", _Time),
+    sa.CheckConstraint("cause IN ('purged', 'abandoned')", name="cause"),
+    sa.Index("ix_asset_removal_waiting", "create_time", postgresql_where=sa.text("remove_time IS NULL")),
+)
+"""Assets whose blobs have to go; a purged one's row stays as long as its id may be sent again."""
+
+folder_removal = sa.Table(
+    "folder_removal",
+    metadata,
+    sa.Column("folder_id", _Id, primary_key=True),
+    sa.Column("create_time", _Time, nullable=False, server_default=_CLOCK),
+)
+"""Folders whose document has to go."""

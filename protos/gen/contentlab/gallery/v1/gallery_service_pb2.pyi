@@ -62,9 +62,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ETAG_MISMATCH: _ErrorReason.ValueType  # 23
     """The resource changed since the etag was given (ABORTED)."""
     VARIANT_NOT_FOUND: _ErrorReason.ValueType  # 24
-    """This asset has no such variant (NOT_FOUND). Metadata: `variant`."""
+    """This asset has no such variant, or its bytes cannot be decoded to make it (NOT_FOUND). Metadata: `variant`."""
     RANGE_NOT_SATISFIABLE: _ErrorReason.ValueType  # 25
     """The range lies outside the bytes (OUT_OF_RANGE, HTTP 416). Metadata: `sizeBytes`."""
+    ASSET_PURGED: _ErrorReason.ValueType  # 26
+    """An asset of this id was purged: ids are not used again (FAILED_PRECONDITION). Metadata: `name`."""
     FOLDER_NOT_FOUND: _ErrorReason.ValueType  # 30
     """There is no such folder for this caller (NOT_FOUND). Metadata: `folder`."""
     FOLDER_EXISTS: _ErrorReason.ValueType  # 31
@@ -95,6 +97,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The messages of an upload came in the wrong order (INVALID_ARGUMENT)."""
     STORAGE_UNAVAILABLE: _ErrorReason.ValueType  # 50
     """Blob storage did not answer or refused (UNAVAILABLE)."""
+    LINKS_NOT_CONFIGURED: _ErrorReason.ValueType  # 51
+    """This gallery cannot sign links: it has neither an account key nor an identity (FAILED_PRECONDITION)."""
     RESUME_TOKEN_EXPIRED: _ErrorReason.ValueType  # 60
     """The resume token is too old: list again, then watch without it (OUT_OF_RANGE)."""
     INVALID_RESUME_TOKEN: _ErrorReason.ValueType  # 61
@@ -138,9 +142,11 @@ ASSET_NOT_DELETED: ErrorReason.ValueType  # 22
 ETAG_MISMATCH: ErrorReason.ValueType  # 23
 """The resource changed since the etag was given (ABORTED)."""
 VARIANT_NOT_FOUND: ErrorReason.ValueType  # 24
-"""This asset has no such variant (NOT_FOUND). Metadata: `variant`."""
+"""This asset has no such variant, or its bytes cannot be decoded to make it (NOT_FOUND). Metadata: `variant`."""
 RANGE_NOT_SATISFIABLE: ErrorReason.ValueType  # 25
 """The range lies outside the bytes (OUT_OF_RANGE, HTTP 416). Metadata: `sizeBytes`."""
+ASSET_PURGED: ErrorReason.ValueType  # 26
+"""An asset of this id was purged: ids are not used again (FAILED_PRECONDITION). Metadata: `name`."""
 FOLDER_NOT_FOUND: ErrorReason.ValueType  # 30
 """There is no such folder for this caller (NOT_FOUND). Metadata: `folder`."""
 FOLDER_EXISTS: ErrorReason.ValueType  # 31
@@ -171,6 +177,8 @@ UPLOAD_OUT_OF_ORDER: ErrorReason.ValueType  # 49
 """The messages of an upload came in the wrong order (INVALID_ARGUMENT)."""
 STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 50
 """Blob storage did not answer or refused (UNAVAILABLE)."""
+LINKS_NOT_CONFIGURED: ErrorReason.ValueType  # 51
+"""This gallery cannot sign links: it has neither an account key nor an identity (FAILED_PRECONDITION)."""
 RESUME_TOKEN_EXPIRED: ErrorReason.ValueType  # 60
 """The resume token is too old: list again, then watch without it (OUT_OF_RANGE)."""
 INVALID_RESUME_TOKEN: ErrorReason.ValueType  # 61
@@ -976,6 +984,8 @@ class GalleryEnvironment(_message.Message):
     MAX_IMAGE_PIXELS_FIELD_NUMBER: _builtins.int
     ACCEPTED_MIME_TYPES_FIELD_NUMBER: _builtins.int
     DELETE_RETENTION_FIELD_NUMBER: _builtins.int
+    LINK_SIGNING_FIELD_NUMBER: _builtins.int
+    MAX_DIRECT_UPLOAD_BYTES_FIELD_NUMBER: _builtins.int
     storage_kind: _builtins.str
     """Kind of storage: `azure` or `azurite`."""
     storage_auth: _builtins.str
@@ -988,6 +998,10 @@ class GalleryEnvironment(_message.Message):
     """Largest upload in bytes, through this API."""
     max_image_pixels: _builtins.int
     """Largest image in pixels (width x height)."""
+    link_signing: _builtins.str
+    """How links are signed: `user_delegation`, `account_key`, or empty: not at all."""
+    max_direct_upload_bytes: _builtins.int
+    """Largest upload in bytes through `CreateUpload`."""
     @_builtins.property
     def accepted_mime_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """MIME types that are accepted."""
@@ -1007,10 +1021,12 @@ class GalleryEnvironment(_message.Message):
         max_image_pixels: _builtins.int = ...,
         accepted_mime_types: _abc.Iterable[_builtins.str] | None = ...,
         delete_retention: _duration_pb2.Duration | None = ...,
+        link_signing: _builtins.str = ...,
+        max_direct_upload_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delete_retention", b"delete_retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_mime_types", b"accepted_mime_types", "delete_retention", b"delete_retention", "image_container", b"image_container", "max_image_pixels", b"max_image_pixels", "max_upload_bytes", b"max_upload_bytes", "storage_auth", b"storage_auth", "storage_kind", b"storage_kind", "video_container", b"video_container"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_mime_types", b"accepted_mime_types", "delete_retention", b"delete_retention", "image_container", b"image_container", "link_signing", b"link_signing", "max_direct_upload_bytes", b"max_direct_upload_bytes", "max_image_pixels", b"max_image_pixels", "max_upload_bytes", b"max_upload_bytes", "storage_auth", b"storage_auth", "storage_kind", b"storage_kind", "video_container", b"video_container"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1414,9 +1430,13 @@ class ListAssetsRequest(_message.Message):
     origin: _builtins.str
     """Only assets made by this generation or job."""
     query: _builtins.str
-    """Words to find in prompt, display name, analysis and tags; best matches first unless `order_by` is given."""
+    """Words to find in prompt, display name, analysis and tags, all of them; the last may be the beginning of one.
+    Best matches first unless `order_by` is given: the newest 500 matches of the first page's time are ranked.
+    """
     order_by: _builtins.str
-    """`create_time desc` (default), `create_time`, `update_time desc`, `display_name`, `size_bytes desc`."""
+    """`create_time desc` (default), `create_time`, `update_time desc`, `display_name`, `size_bytes desc`.
+    An asset whose update time or name changes between two pages is where it belongs then.
+    """
     show_deleted: _builtins.bool
     """Soft-deleted assets too."""
     view: Global___Asset.View.ValueType

@@ -319,7 +319,7 @@ class GalleryServiceServicer:
 
     def CreateAssetLink(self, request, context):
         """Makes a signed, read-only, short-lived link to this one object. Anybody who has the link can read it until it expires.
-        Errors: NOT_FOUND (`ASSET_NOT_FOUND`, `VARIANT_NOT_FOUND`).
+        Errors: NOT_FOUND (`ASSET_NOT_FOUND`, `VARIANT_NOT_FOUND`), FAILED_PRECONDITION (`LINKS_NOT_CONFIGURED`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -355,7 +355,7 @@ class GalleryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFolder(self, request, context):
-        """Deletes a folder by the rule given for its contents.
+        """Deletes a folder by the rule given for its contents. A large one is emptied in steps: a call that failed is repeated.
         Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -105,7 +105,7 @@ class GalleryServiceStub:
     """
     CreateAssetLink: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.CreateAssetLinkRequest, _gallery_service_pb2.AssetLink]
     """Makes a signed, read-only, short-lived link to this one object. Anybody who has the link can read it until it expires.
-    Errors: NOT_FOUND (`ASSET_NOT_FOUND`, `VARIANT_NOT_FOUND`).
+    Errors: NOT_FOUND (`ASSET_NOT_FOUND`, `VARIANT_NOT_FOUND`), FAILED_PRECONDITION (`LINKS_NOT_CONFIGURED`).
     """
     CreateFolder: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.CreateFolderRequest, _gallery_service_pb2.Folder]
     """Creates a folder and its missing parents. Errors: ALREADY_EXISTS (`FOLDER_EXISTS`)."""
@@ -118,7 +118,7 @@ class GalleryServiceStub:
     Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), INVALID_ARGUMENT (a folder cannot move below itself).
     """
     DeleteFolder: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.DeleteFolderRequest, _empty_pb2.Empty]
-    """Deletes a folder by the rule given for its contents.
+    """Deletes a folder by the rule given for its contents. A large one is emptied in steps: a call that failed is repeated.
     Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`).
     """
     ListTags: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.ListTagsRequest, _gallery_service_pb2.ListTagsResponse]
@@ -209,7 +209,7 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     """
     CreateAssetLink: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.CreateAssetLinkRequest, _gallery_service_pb2.AssetLink]  # type: ignore[assignment]
     """Makes a signed, read-only, short-lived link to this one object. Anybody who has the link can read it until it expires.
-    Errors: NOT_FOUND (`ASSET_NOT_FOUND`, `VARIANT_NOT_FOUND`).
+    Errors: NOT_FOUND (`ASSET_NOT_FOUND`, `VARIANT_NOT_FOUND`), FAILED_PRECONDITION (`LINKS_NOT_CONFIGURED`).
     """
     CreateFolder: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.CreateFolderRequest, _gallery_service_pb2.Folder]  # type: ignore[assignment]
     """Creates a folder and its missing parents. Errors: ALREADY_EXISTS (`FOLDER_EXISTS`)."""
@@ -222,7 +222,7 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), INVALID_ARGUMENT (a folder cannot move below itself).
     """
     DeleteFolder: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.DeleteFolderRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Deletes a folder by the rule given for its contents.
+    """Deletes a folder by the rule given for its contents. A large one is emptied in steps: a call that failed is repeated.
     Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`).
     """
     ListTags: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.ListTagsRequest, _gallery_service_pb2.ListTagsResponse]  # type: ignore[assignment]
@@ -412,7 +412,7 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_service_pb2.AssetLink, _abc.Awaitable[_gallery_service_pb2.AssetLink]]:
         """Makes a signed, read-only, short-lived link to this one object. Anybody who has the link can read it until it expires.
-        Errors: NOT_FOUND (`ASSET_NOT_FOUND`, `VARIANT_NOT_FOUND`).
+        Errors: NOT_FOUND (`ASSET_NOT_FOUND`, `VARIANT_NOT_FOUND`), FAILED_PRECONDITION (`LINKS_NOT_CONFIGURED`).
         """
 
     @_abc_1.abstractmethod
@@ -455,7 +455,7 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gallery_service_pb2.DeleteFolderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Deletes a folder by the rule given for its contents.
+        """Deletes a folder by the rule given for its contents. A large one is emptied in steps: a call that failed is repeated.
         Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`).
         """
 
