@@ -99,6 +99,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Blob storage did not answer or refused (UNAVAILABLE)."""
     LINKS_NOT_CONFIGURED: _ErrorReason.ValueType  # 51
     """This gallery cannot sign links: it has neither an account key nor an identity (FAILED_PRECONDITION)."""
+    TOO_MANY_UPLOADS: _ErrorReason.ValueType  # 52
+    """The caller has as many direct uploads open as it may have (RESOURCE_EXHAUSTED). Metadata: `maxOpenUploads`."""
     RESUME_TOKEN_EXPIRED: _ErrorReason.ValueType  # 60
     """The resume token is too old: list again, then watch without it (OUT_OF_RANGE)."""
     INVALID_RESUME_TOKEN: _ErrorReason.ValueType  # 61
@@ -179,6 +181,8 @@ STORAGE_UNAVAILABLE: ErrorReason.ValueType  # 50
 """Blob storage did not answer or refused (UNAVAILABLE)."""
 LINKS_NOT_CONFIGURED: ErrorReason.ValueType  # 51
 """This gallery cannot sign links: it has neither an account key nor an identity (FAILED_PRECONDITION)."""
+TOO_MANY_UPLOADS: ErrorReason.ValueType  # 52
+"""The caller has as many direct uploads open as it may have (RESOURCE_EXHAUSTED). Metadata: `maxOpenUploads`."""
 RESUME_TOKEN_EXPIRED: ErrorReason.ValueType  # 60
 """The resume token is too old: list again, then watch without it (OUT_OF_RANGE)."""
 INVALID_RESUME_TOKEN: ErrorReason.ValueType  # 61

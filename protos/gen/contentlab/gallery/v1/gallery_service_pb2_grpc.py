@@ -217,6 +217,8 @@ class GalleryServiceServicer:
     def CreateUpload(self, request, context):
         """Opens an upload that goes straight to blob storage: returns a write-only link to a staging blob.
         An upload that is not completed before it expires is swept away.
+        Errors: INVALID_ARGUMENT (`UPLOAD_TOO_LARGE`), NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`LINKS_NOT_CONFIGURED`),
+        RESOURCE_EXHAUSTED (`TOO_MANY_UPLOADS`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,6 +60,8 @@ class GalleryServiceStub:
     CreateUpload: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.CreateUploadRequest, _gallery_service_pb2.Upload]
     """Opens an upload that goes straight to blob storage: returns a write-only link to a staging blob.
     An upload that is not completed before it expires is swept away.
+    Errors: INVALID_ARGUMENT (`UPLOAD_TOO_LARGE`), NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`LINKS_NOT_CONFIGURED`),
+    RESOURCE_EXHAUSTED (`TOO_MANY_UPLOADS`).
     """
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.CompleteUploadRequest, _gallery_service_pb2.Asset]
     """Turns the staged bytes of an upload into an asset, after checking size and SHA-256.
@@ -164,6 +166,8 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     CreateUpload: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.CreateUploadRequest, _gallery_service_pb2.Upload]  # type: ignore[assignment]
     """Opens an upload that goes straight to blob storage: returns a write-only link to a staging blob.
     An upload that is not completed before it expires is swept away.
+    Errors: INVALID_ARGUMENT (`UPLOAD_TOO_LARGE`), NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`LINKS_NOT_CONFIGURED`),
+    RESOURCE_EXHAUSTED (`TOO_MANY_UPLOADS`).
     """
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.CompleteUploadRequest, _gallery_service_pb2.Asset]  # type: ignore[assignment]
     """Turns the staged bytes of an upload into an asset, after checking size and SHA-256.
@@ -289,6 +293,8 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_gallery_service_pb2.Upload, _abc.Awaitable[_gallery_service_pb2.Upload]]:
         """Opens an upload that goes straight to blob storage: returns a write-only link to a staging blob.
         An upload that is not completed before it expires is swept away.
+        Errors: INVALID_ARGUMENT (`UPLOAD_TOO_LARGE`), NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`LINKS_NOT_CONFIGURED`),
+        RESOURCE_EXHAUSTED (`TOO_MANY_UPLOADS`).
         """
 
     @_abc_1.abstractmethod
