@@ -17,6 +17,7 @@ from services.common.errors import Unavailable
 from services.common.main import Command, main
 from services.common.migrations import migrate
 from services.common.server import Application, Service, new_registry, serve
+from services.gallery.adapters.attempts import Attempts
 from services.gallery.adapters.azure_blobs import AzureBlobStore
 from services.gallery.adapters.azure_client import open_client, storage_kind
 from services.gallery.adapters.catalog import Catalog
@@ -31,6 +32,7 @@ from services.gallery.ports import BlobStore
 from services.gallery.servicer import GalleryServicer
 from services.gallery.settings import GallerySettings
 from services.gallery.storage_watch import StorageWatch
+from services.gallery.storing import Storing
 from services.gallery.uploads import UploadLimits, Uploads
 
 SERVICE_NAME = "contentlab.gallery.v1.GalleryService"
@@ -64,7 +66,9 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
         inspector = Inspector(_inspection_limits(settings), processes=settings.inspection_workers)
         stack.push_async_callback(inspector.close)
         catalog = Catalog(engine)
-        uploads = Uploads(catalog, blobs, inspector, _upload_limits(settings))
+        attempts = Attempts(engine)
+        storing = Storing(catalog, attempts, blobs, seconds=settings.store_seconds)
+        uploads = Uploads(catalog, storing, blobs, inspector, _upload_limits(settings))
         stack.push_async_callback(uploads.close)
         environment = _environment(settings, storage_kind(client.url))
         library = Library(catalog, Listing(engine), Mirror(engine), blobs, retention=environment.delete_retention)

@@ -2,6 +2,7 @@
 
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
@@ -46,6 +47,12 @@ class GallerySettings(ServiceSettings, DatabaseSettings):
         description="http(s)://... of the blob service; unset: the account's own. "
         "One of this, AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_CONNECTION_STRING is needed",
     )
+    azure_blob_public_url: str | None = Field(
+        None,
+        validation_alias="AZURE_BLOB_PUBLIC_URL",
+        description="http(s)://... under which clients reach the blob service with links, such as a CDN's; "
+        "unset: the service's own URL",
+    )
     image_container: Container = Field(
         "images", validation_alias="AZURE_BLOB_IMAGE_CONTAINER", description="name of the container of images"
     )
@@ -57,6 +64,18 @@ class GallerySettings(ServiceSettings, DatabaseSettings):
     )
 
     max_upload_bytes: int = Field(512 * MIB, ge=1, le=2048 * MIB, description="largest upload in bytes, at most 2 GiB")
+    max_direct_upload_bytes: int = Field(
+        2048 * MIB, ge=1, le=2048 * MIB, description="largest direct upload to storage in bytes, at most 2 GiB"
+    )
+    direct_upload_seconds: int = Field(
+        6 * 3600,
+        ge=3600,
+        le=24 * 3600,
+        description="seconds that a direct upload may take (3600 to 86400); 2 GiB in six hours are 100 kB/s",
+    )
+    max_open_direct_uploads: int = Field(
+        100, ge=1, le=10_000, description="direct uploads that one owner may have open at a time"
+    )
     max_concurrent_uploads: int = Field(
         16, ge=1, le=1000, description="uploads of users taken in at a time, and as many of services; more wait"
     )
@@ -87,6 +106,16 @@ class GallerySettings(ServiceSettings, DatabaseSettings):
     inspection_memory_bytes: int = Field(
         2048 * MIB, ge=256 * MIB, description="address space of one decoding process in bytes"
     )
+    store_seconds: float = Field(
+        600.0, gt=0, le=3600, description="seconds that storing an upload may take, once its bytes are verified"
+    )
+    leftover_seconds: float = Field(
+        3600.0,
+        gt=0,
+        le=7 * 86_400,
+        description="seconds after which what a broken upload left in storage is removed, at least twice "
+        "CONTENTLAB_STORE_SECONDS",
+    )
     delete_retention_days: int = Field(30, ge=1, le=3650, description="days that a soft-deleted asset can be undeleted")
 
     @field_validator("azure_blob_service_url")
@@ -97,6 +126,23 @@ class GallerySettings(ServiceSettings, DatabaseSettings):
             raise ValueError("no storage account")
         if value is not None and not value.startswith(("https://", "http://")):
             raise ValueError("not a URL")
+        return value
+
+    @field_validator("azure_blob_public_url")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("https", "http") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("not a URL")
+        return value
+
+    @field_validator("leftover_seconds")
+    @classmethod
+    def _nothing_is_swept_while_it_is_stored(cls, value: float, info: ValidationInfo) -> float:
+        if value < 2 * info.data.get("store_seconds", 0):
+            raise ValueError("less than twice store_seconds")
         return value
 
     @property

@@ -1,12 +1,12 @@
 """From a stream of bytes to a stored asset.
 
-    receive ──> verify ──> inspect ──> original ──> asset.json ──> index row ──> acknowledgement
-    (spool)     (size,     (a process  └──────────────── one task ────────────┘
+    receive ──> verify ──> inspect ──> store ──> acknowledgement
+    (spool)     (size,     (a process  (a task of its own: storing.py)
                  sha256)    of its own)
 
 Up to and including the inspection nothing is stored, and a client that leaves stops everything. From then on the bytes
 are whole: storing runs to its end also when the client has gone, because stopping half-way would only leave bytes that
-no row names. A crash in between leaves such bytes, invisible, and never a row without bytes; a failure takes them back.
+no row names.
 """
 
 import asyncio
@@ -16,26 +16,19 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.common.errors import ServiceError
 from services.common.names import new_id
 from services.gallery.adapters.catalog import Catalog
 from services.gallery.adapters.inspection.pool import Inspector
 from services.gallery.adapters.spool import Spool
 from services.gallery.domain import failures
 from services.gallery.domain.assets import Asset, Media
-from services.gallery.domain.document import MIME_TYPE, to_document
 from services.gallery.domain.media import BY_MIME_TYPE
 from services.gallery.domain.uploads import NewAsset, UploadRequest
-from services.gallery.ports import BlobConflict, BlobStore, document_key, original_key
+from services.gallery.ports import BlobKey, BlobStore
+from services.gallery.storing import Storing
 
 RECEIVE_SECONDS = 900.0
 """The gateway gives an upload no longer either."""
-
-CONCURRENT_INSERTIONS = 4
-"""Each holds a database connection while `asset.json` is written: slow storage must not use up the pool."""
-
-TAKE_BACK_SECONDS = 5.0
-"""The caller waits for its refusal meanwhile, and storage that has just failed may be down for long."""
 
 _log = structlog.get_logger(__name__)
 
@@ -61,15 +54,17 @@ class Uploads:
     Services have as many turns of their own: users who hold all of theirs do not hold up what was paid for.
     """
 
-    def __init__(self, catalog: Catalog, blobs: BlobStore, inspector: Inspector, limits: UploadLimits) -> None:
+    def __init__(
+        self, catalog: Catalog, storing: Storing, blobs: BlobStore, inspector: Inspector, limits: UploadLimits
+    ) -> None:
         self._catalog = catalog
+        self._storing = storing
         self._blobs = blobs
         self._inspector = inspector
         self._limits = limits
         self._users_turns = asyncio.Semaphore(limits.concurrent)
         self._services_turns = asyncio.Semaphore(limits.concurrent)
-        self._insertions = asyncio.Semaphore(CONCURRENT_INSERTIONS)
-        self._storing: set[asyncio.Task[Asset]] = set()
+        self._under_way: set[asyncio.Task[Asset]] = set()
 
     async def store(self, request: UploadRequest, chunks: AsyncIterator[bytes]) -> Asset:
         """The asset, once it is durable. With an `asset_id` that is stored already: that asset, if it is the same.
@@ -78,10 +73,11 @@ class Uploads:
             InvalidArgument: UPLOAD_TOO_LARGE, UPLOAD_INCOMPLETE, CHECKSUM_MISMATCH, UNSUPPORTED_MEDIA, IMAGE_TOO_LARGE.
             AlreadyExists: ASSET_EXISTS.
             NotFound: FOLDER_NOT_FOUND.
+            FailedPrecondition: ASSET_PURGED.
             Unavailable: no turn, no room, not decoded within the limits, STORAGE_UNAVAILABLE.
             DeadlineExceeded: the client stopped sending, or sent too slowly.
         """
-        request.declared.check_size(0, self._limits.max_bytes)
+        request.declared.check_size(0, request.max_bytes or self._limits.max_bytes)
         if request.asset_id and (stored := await self._replayed(request.asset_id, request)) is not None:
             return stored
         await self._catalog.check_folder(request.owner, request.folder)
@@ -97,7 +93,7 @@ class Uploads:
 
     async def close(self) -> None:
         """Waits for what is being stored."""
-        await asyncio.gather(*self._storing, return_exceptions=True)
+        await asyncio.gather(*self._under_way, return_exceptions=True)
 
     @asynccontextmanager
     async def _turn(self, request: UploadRequest) -> AsyncIterator[None]:
@@ -114,7 +110,7 @@ class Uploads:
 
     async def _receive(self, request: UploadRequest, chunks: AsyncIterator[bytes], spool: Spool) -> str:
         clock, limits = asyncio.get_running_loop().time, self._limits
-        begin = clock()
+        begin, most = clock(), request.max_bytes or limits.max_bytes
 
         def patience() -> float:
             slowest = limits.idle_seconds + spool.size / limits.minimum_rate
@@ -123,7 +119,7 @@ class Uploads:
         try:
             async with asyncio.timeout_at(patience()) as deadline:
                 async for chunk in chunks:
-                    request.declared.check_size(spool.size + len(chunk), limits.max_bytes)
+                    request.declared.check_size(spool.size + len(chunk), most)
                     await spool.write(chunk)
                     deadline.reschedule(patience())
         except TimeoutError:
@@ -142,65 +138,30 @@ class Uploads:
         )
 
     async def _finish(self, new: NewAsset, spool: Spool, held: AsyncExitStack, *, own_id: bool) -> Asset:
+        async def put(key: BlobKey) -> None:
+            await self._blobs.put(key, spool, mime_type=new.media.mime_type, sha256=new.media.sha256)
+
         async def store_and_let_go() -> Asset:
             async with held:
-                return await self._store(new, spool, own_id=own_id)
+                return await self._storing.store(new, put, own_id=own_id)
 
         task = asyncio.create_task(store_and_let_go(), name=f"store {new.id}")
-        self._storing.add(task)
-        task.add_done_callback(self._storing.discard)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             task.add_done_callback(_log_unheard)
             raise
 
-    async def _store(self, new: NewAsset, spool: Spool, *, own_id: bool) -> Asset:
-        media, documented = new.media, False
-
-        async def write_document(asset: Asset) -> None:
-            nonlocal documented
-            key = document_key(media.media_type, new.id)
-            await self._blobs.replace(key, to_document(asset), mime_type=MIME_TYPE)
-            documented = True
-
-        try:
-            original = original_key(media.media_type, new.id)
-            await self._blobs.put(original, spool, mime_type=media.mime_type, sha256=media.sha256)
-            async with self._insertions:
-                asset = await self._catalog.insert(new, write_document)
-        except BlobConflict:
-            raise failures.asset_exists(f"assets/{new.id}") from None
-        except Exception:
-            # Before its document is written no row can have committed. Under a service's id the bytes stay: they may
-            # by now be those of a repetition of this upload.
-            if own_id and not documented:
-                await self._take_back(new)
-            raise
-        return asset if asset is not None else self._same(await self._catalog.find(new.id), new)
-
-    async def _take_back(self, new: NewAsset) -> None:
-        try:
-            async with asyncio.timeout(TAKE_BACK_SECONDS):
-                await self._blobs.delete(document_key(new.media.media_type, new.id))
-                await self._blobs.delete(original_key(new.media.media_type, new.id))
-        except (ServiceError, TimeoutError) as error:
-            _log.warning("bytes_left_behind", asset=new.id, error=type(error).__name__)
-
     async def _replayed(self, asset_id: str, request: UploadRequest) -> Asset | None:
-        """The stored asset of this id, if its bytes are those declared. Only services give ids, and always a hash."""
+        """The stored asset of this id, if its bytes are those declared: who gives ids always gives a hash."""
         stored = await self._catalog.find(asset_id)
         if stored is None:
+            await self._storing.check(request.owner, asset_id)
             return None
         if stored.owner != request.owner or stored.media.sha256 != request.declared.sha256:
             raise failures.asset_exists(stored.name)
-        return stored
-
-    @staticmethod
-    def _same(stored: Asset | None, new: NewAsset) -> Asset:
-        """Another upload of this id came first; another owner's is neither shown nor told of."""
-        if stored is None or stored.owner != new.owner or stored.media.sha256 != new.media.sha256:
-            raise failures.asset_exists(f"assets/{new.id}")
         return stored
 
 

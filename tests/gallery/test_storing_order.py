@@ -46,8 +46,10 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         await replace(self, key, data, mime_type=mime_type)
         done.append("document")
 
-    async def spy_insert(self: Catalog, new: NewAsset, write_document: WriteDocument) -> Asset | None:
-        stored = await insert(self, new, write_document)
+    async def spy_insert(
+        self: Catalog, new: NewAsset, write_document: WriteDocument, attempt: uuid.UUID
+    ) -> Asset | None:
+        stored = await insert(self, new, write_document, attempt)
         done.append("row")
         return stored
 

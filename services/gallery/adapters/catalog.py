@@ -1,5 +1,6 @@
 """The index of assets in Postgres. Every read and write names the owner; one transaction a change."""
 
+import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -9,11 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.gallery.adapters.attempts import close_attempt
 from services.gallery.adapters.folders import create_folder, find_folder, plan_folder
 from services.gallery.adapters.journal import Change, lock_owner, record
 from services.gallery.adapters.rows import select_assets, to_asset, values_of
 from services.gallery.adapters.tables import asset
-from services.gallery.domain import failures
+from services.gallery.domain import document, failures
 from services.gallery.domain.assets import Asset, Folder
 from services.gallery.domain.folders import FolderId, FolderRef
 from services.gallery.domain.uploads import NewAsset
@@ -29,6 +31,9 @@ class Circumstances:
 
 Decide = Callable[[Asset, Circumstances], Asset]
 """A rule of the domain: the asset as it shall be, from the asset as it is."""
+
+Check = Callable[[Sequence[Asset]], None]
+"""Refuses an outcome by raising."""
 
 WriteDocument = Callable[[Asset], Awaitable[None]]
 """Makes `asset.json` durable."""
@@ -46,9 +51,9 @@ class Catalog:
         found = await self.find(asset_id)
         return found if found is not None and found.owner == owner else None
 
-    async def get_many(self, owner: str, asset_ids: Sequence[str]) -> Mapping[str, Asset]:
-        """Those of these assets that are this owner's, by id, soft-deleted or not."""
-        query = select_assets(full=True).where(asset.c.owner == owner, asset.c.id.in_(asset_ids))
+    async def get_many(self, owner: str, asset_ids: Sequence[str], *, full: bool = True) -> Mapping[str, Asset]:
+        """Those of these assets that are this owner's, by id, soft-deleted or not; all of them, or as lists have it."""
+        query = select_assets(full=full).where(asset.c.owner == owner, asset.c.id.in_(asset_ids))
         async with self._reading.connect() as connection:
             rows = (await connection.execute(query)).mappings().all()
         return {row["id"]: to_asset(row) for row in rows}
@@ -71,14 +76,17 @@ class Catalog:
                 if await find_folder(connection, owner, ref) is None:
                     raise failures.folder_not_found(str(ref))
 
-    async def insert(self, new: NewAsset, write_document: WriteDocument) -> Asset | None:
+    async def insert(self, new: NewAsset, write_document: WriteDocument, attempt: uuid.UUID) -> Asset | None:
         """Commits the new asset and its missing folders, once its document is written; None: the id is taken.
+
+        The attempt (`Attempts.begin`) ends with the commit.
 
         Another insertion of the same id waits for the outcome, so the document is that of the row that commits. The
         asset is its owner's newest at that moment: pages and readers that ask for what is new rely on it.
 
         Raises:
             NotFound: FOLDER_NOT_FOUND.
+            AttemptGivenUp: its bytes may be gone.
         """
         async with self._engine.connect() as connection:
             into = await plan_folder(connection, new.owner, new.folder) if new.folder is not None else None
@@ -94,17 +102,25 @@ class Catalog:
             stored = new.as_stored(into, create_time.astimezone(UTC))
             await write_document(stored)
             await lock_owner(connection, new.owner)
+            await close_attempt(connection, new.id, attempt)
             stored = await _settle(connection, stored, new.folder)
             await record(connection, [Change(None, stored)])
             await connection.commit()
             return stored
 
     async def change(
-        self, owner: str, asset_ids: Sequence[str], decide: Decide, *, folder: FolderRef | None = None
+        self,
+        owner: str,
+        asset_ids: Sequence[str],
+        decide: Decide,
+        *,
+        folder: FolderRef | None = None,
+        check: Check | None = None,
     ) -> list[Asset]:
         """Applies a rule of the domain to assets, all or none; the assets as they are then, in the order asked.
 
-        A missing `folder` is created for the rule. `asset.json` follows: see `mirror.py`.
+        A missing `folder` is created for the rule. `check` may still refuse the outcome. `asset.json` follows: see
+        `mirror.py`.
 
         Raises:
             NotFound: ASSET_NOT_FOUND, FOLDER_NOT_FOUND.
@@ -119,10 +135,13 @@ class Catalog:
                 wanted = decide(before, Circumstances(now, into))
                 if wanted != before:
                     changes.append(Change(before, replace(wanted, revision=before.revision + 1, update_time=now)))
-            await _write(connection, [change.asset for change in changes])
+            changed = {change.asset.id: change.asset for change in changes}
+            outcome = [changed.get(before.id, before) for before in present]
+            if check is not None:
+                check(outcome)
+            await _write(connection, list(changed.values()))
             await record(connection, changes)
-        changed = {change.asset.id: change.asset for change in changes}
-        return [changed.get(before.id, before) for before in present]
+        return outcome
 
 
 async def _locked(connection: AsyncConnection, owner: str, asset_ids: Sequence[str]) -> list[Asset]:
@@ -176,6 +195,7 @@ async def _present_folder(connection: AsyncConnection, owner: str, planned: Fold
 
 
 def _changeable(changed: Asset) -> dict[str, Any]:
+    usage, cost = changed.provenance.usage, changed.provenance.cost
     return {
         "display_name": changed.display_name,
         "folder_id": changed.folder.id if changed.folder else None,
@@ -186,4 +206,9 @@ def _changeable(changed: Asset) -> dict[str, Any]:
         "update_time": changed.update_time,
         "delete_time": changed.delete_time,
         "purge_time": changed.purge_time,
+        "analysis": document.analysis_to_json(changed.analysis) if changed.analysis else None,
+        "usage": document.usage_to_json(usage) if usage else None,
+        "cost_source": cost.source.value if cost and cost.source else None,
+        "cost_micro_usd": cost.amount_micro_usd if cost else None,
+        "annotations": list(changed.annotations),
     }

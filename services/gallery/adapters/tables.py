@@ -159,7 +159,10 @@ upload = sa.Table(
     sa.Column("create_time", _Time, nullable=False, server_default=_CLOCK),
     sa.Column("expire_time", _Time, nullable=False),
     sa.Column("complete_time", _Time),
-    sa.Index(None, "expire_time"),
+    # When what was staged is next to be swept; ahead of the time while a sweep is at work.
+    sa.Column("sweep_time", _Time, nullable=False),
+    sa.Index(None, "sweep_time"),
+    sa.Index("ix_upload_open", "owner", "expire_time", postgresql_where=sa.text("complete_time IS NULL")),
 )
 """Uploads that go straight to storage; the asset gets the upload's id."""
 
@@ -181,9 +184,12 @@ asset_removal = sa.Table(
     sa.Column("owner", sa.Text, nullable=False),
     sa.Column("cause", sa.Text, nullable=False),
     sa.Column("create_time", _Time, nullable=False, server_default=_CLOCK),
+    # When to delete next; moved ahead by whoever is at it.
+    sa.Column("try_time", _Time, nullable=False, server_default=_CLOCK),
     sa.Column("remove_time", _Time),
     sa.CheckConstraint("cause IN ('purged', 'abandoned')", name="cause"),
-    sa.Index("ix_asset_removal_waiting", "create_time", postgresql_where=sa.text("remove_time IS NULL")),
+    sa.Index("ix_asset_removal_waiting", "try_time", postgresql_where=sa.text("remove_time IS NULL")),
+    sa.Index("ix_asset_removal_done", "remove_time", postgresql_where=sa.text("remove_time IS NOT NULL")),
 )
 """Assets whose blobs have to go; a purged one's row stays as long as its id may be sent again."""
 
@@ -192,5 +198,7 @@ folder_removal = sa.Table(
     metadata,
     sa.Column("folder_id", _Id, primary_key=True),
     sa.Column("create_time", _Time, nullable=False, server_default=_CLOCK),
+    sa.Column("try_time", _Time, nullable=False, server_default=_CLOCK),
+    sa.Index(None, "try_time"),
 )
 """Folders whose document has to go."""

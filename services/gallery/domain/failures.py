@@ -4,12 +4,15 @@ from services.common.errors import (
     Aborted,
     AlreadyExists,
     DeadlineExceeded,
+    FailedPrecondition,
     InvalidArgument,
     NotFound,
     OutOfRange,
     PermissionDenied,
+    QuotaViolation,
     Reason,
     Resource,
+    ResourceExhausted,
     ServiceError,
     Unavailable,
     Unimplemented,
@@ -17,6 +20,7 @@ from services.common.errors import (
 
 ASSET_TYPE = "gallery.contentlab.dev/Asset"
 FOLDER_TYPE = "gallery.contentlab.dev/Folder"
+UPLOAD_TYPE = "gallery.contentlab.dev/Upload"
 
 HTTP_CODES = {"LENGTH_REQUIRED": 411, "UPLOAD_TOO_LARGE": 413, "RANGE_NOT_SATISFIABLE": 416}
 """Reasons for which HTTP has a better code than the one that follows from the gRPC code."""
@@ -39,9 +43,55 @@ def asset_exists(name: str) -> AlreadyExists:
     )
 
 
+def asset_purged(name: str) -> FailedPrecondition:
+    """Its owner has removed it for good; an upload that is sent again must not bring it back."""
+    return FailedPrecondition(
+        "ASSET_PURGED",
+        f"{name} was purged; its id is not used again.",
+        metadata={"name": name},
+        resource=Resource(ASSET_TYPE, name),
+    )
+
+
+def purge_of_kept(name: str) -> FailedPrecondition:
+    """Only what was soft-deleted before can be purged."""
+    return FailedPrecondition(
+        "ASSET_NOT_DELETED", f"{name} is not deleted; delete it first.", resource=Resource(ASSET_TYPE, name)
+    )
+
+
+def being_removed(name: str) -> Unavailable:
+    """What an upload left behind under this id is on its way out."""
+    return Unavailable(
+        Reason.UNAVAILABLE,
+        f"The leftovers of an earlier upload of {name} are being removed; try again.",
+        retry_safe=True,
+        retry_after=2.0,
+    )
+
+
+def upload_given_up() -> Unavailable:
+    """It took longer than uploads may, and the sweep has taken its bytes, or it was purged meanwhile."""
+    return Unavailable(
+        Reason.UNAVAILABLE, "The upload took too long and was given up; try again.", retry_safe=True, retry_after=2.0
+    )
+
+
 def etag_mismatch(name: str) -> Aborted:
     """The caller has not seen the latest state."""
     return Aborted("ETAG_MISMATCH", f"{name} has changed since this etag was given; get it again.")
+
+
+def asset_not_deleted(name: str) -> AlreadyExists:
+    """There is nothing to bring back."""
+    return AlreadyExists("ASSET_NOT_DELETED", f"{name} is not deleted.", resource=Resource(ASSET_TYPE, name))
+
+
+def too_many_tags(name: str, count: int, limit: int) -> InvalidArgument:
+    """With the tags added the asset would have more than it may."""
+    error = InvalidArgument.field("add_tags", f"{name} would have {count} tags, and may have {limit}")
+    error.metadata["name"] = name
+    return error
 
 
 def variant_not_found(name: str, variant: str) -> NotFound:
@@ -66,6 +116,25 @@ def folder_not_found(folder: str) -> NotFound:
         f"There is no folder {folder}.",
         metadata={"folder": folder},
         resource=Resource(FOLDER_TYPE, folder),
+    )
+
+
+def folder_exists(path: str) -> AlreadyExists:
+    """The path is taken by another of the caller's folders."""
+    return AlreadyExists(
+        "FOLDER_EXISTS",
+        f"There is a folder {path}.",
+        metadata={"path": path},
+        resource=Resource(FOLDER_TYPE, path),
+    )
+
+
+def folder_not_empty(name: str) -> FailedPrecondition:
+    """It has assets or folders, and the caller has not said what to do with them."""
+    return FailedPrecondition(
+        "FOLDER_NOT_EMPTY",
+        f"{name} has contents: say with `contents` what shall become of them.",
+        resource=Resource(FOLDER_TYPE, name),
     )
 
 
@@ -182,9 +251,91 @@ def upload_too_slow(idle_seconds: float, minimum_rate: int) -> DeadlineExceeded:
     )
 
 
+def upload_not_found(name: str) -> NotFound:
+    """Also for what belongs to somebody else, and for what was swept away."""
+    return NotFound(
+        "UPLOAD_NOT_FOUND", f"There is no upload {name}.", metadata={"name": name}, resource=Resource(UPLOAD_TYPE, name)
+    )
+
+
+def upload_expired(name: str) -> FailedPrecondition:
+    """What was staged is swept away; a new upload has to be opened."""
+    return FailedPrecondition("UPLOAD_EXPIRED", f"The time of {name} is over; open a new upload.")
+
+
+def upload_changed(declared: int) -> InvalidArgument:
+    """The link still lives, and somebody wrote through it while the bytes were being read."""
+    return InvalidArgument(
+        "UPLOAD_INCOMPLETE",
+        "The staged bytes changed while they were read; nothing was stored.",
+        metadata={"declaredBytes": str(declared), "receivedBytes": "0"},
+        retry_safe=True,
+    )
+
+
+def too_many_uploads(owner: str, limit: int) -> ResourceExhausted:
+    """The owner opens direct uploads and completes none."""
+    return ResourceExhausted(
+        "TOO_MANY_UPLOADS",
+        f"At most {limit} uploads may be open; complete some, or wait until they expire.",
+        metadata={"maxOpenUploads": str(limit)},
+        quota=[QuotaViolation(owner, f"at most {limit} open uploads")],
+        retry_safe=True,
+        retry_after=60.0,
+    )
+
+
+def links_not_configured() -> FailedPrecondition:
+    """Storage is signed in to with a signature, or by an identity that may not have a key for links."""
+    return FailedPrecondition(
+        "LINKS_NOT_CONFIGURED",
+        "This gallery cannot sign links: it has neither an account key nor an identity that may have a key for them.",
+    )
+
+
 def stalled(what: str, seconds: float) -> DeadlineExceeded:
     """The peer neither sent nor read for `seconds`."""
     return DeadlineExceeded(Reason.DEADLINE_EXCEEDED, f"{what} for {seconds:g} s.", retry_safe=True)
+
+
+def invalid_resume_token() -> InvalidArgument:
+    """Garbage, or a token that somebody else was given."""
+    return InvalidArgument.field(
+        "resume_token", "is not a token that this caller was given; watch without it", "INVALID_RESUME_TOKEN"
+    )
+
+
+def resume_token_expired() -> OutOfRange:
+    """What happened since may be known no more: the token is too old, or of a database that was lost or restored."""
+    return OutOfRange(
+        "RESUME_TOKEN_EXPIRED", "What happened since this token is not known any more: list again, then watch without."
+    )
+
+
+def too_many_watchers(limit: int) -> ResourceExhausted:
+    """The caller has as many streams as one may have. Closing one makes room."""
+    return ResourceExhausted(
+        "TOO_MANY_WATCHERS",
+        f"A caller may watch {limit} times at once.",
+        metadata={"limit": str(limit)},
+        retry_safe=True,
+        retry_after=5.0,
+        quota=[QuotaViolation("watchers", f"at most {limit} at once for each caller")],
+    )
+
+
+def watchers_busy() -> Unavailable:
+    """This process serves as many streams as it can."""
+    return Unavailable(
+        Reason.UNAVAILABLE, "Too many callers are watching; try again.", retry_safe=True, retry_after=2.0
+    )
+
+
+def watch_ended(why: str) -> Unavailable:
+    """Nothing is lost: the last token goes on, here or at another process."""
+    return Unavailable(
+        Reason.UNAVAILABLE, f"{why}; watch again with the last resume token.", retry_safe=True, retry_after=1.0
+    )
 
 
 def http_headers(error: ServiceError) -> dict[str, str]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from services.gallery.domain import failures
 from services.gallery.domain.assets import Asset, Folder, Media, Provenance
 from services.gallery.domain.folders import FolderRef
-from services.gallery.domain.media import BY_MIME_TYPE
+from services.gallery.domain.media import made_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """An asset to be, without its bytes. `asset_id` is given by services only; None: a new one.
+    """An asset to be, without its bytes. `asset_id` is given by services and is that of direct uploads; None: a new one.
 
-    `by_service`: a sibling service stores it, as a rule what was paid for.
+    `by_service`: a sibling service stores it, as a rule what was paid for. `max_bytes`: a limit of its own.
     """
 
     owner: str
@@ -63,14 +63,14 @@ class UploadRequest:
     labels: Mapping[str, str] = field(default_factory=dict)
     provenance: Provenance = field(default_factory=Provenance)
     by_service: bool = False
+    max_bytes: int | None = None
 
     def with_bytes(self, asset_id: str, media: Media) -> "NewAsset":
         """The asset to store, now that its bytes are known and in order."""
-        made_name = asset_id + BY_MIME_TYPE[media.mime_type].extensions[0]
         return NewAsset(
             id=asset_id,
             owner=self.owner,
-            display_name=self.display_name or made_name,
+            display_name=self.display_name or made_name(asset_id, media.mime_type),
             folder=self.folder,
             media=media,
             provenance=self.provenance,

@@ -126,10 +126,18 @@ def _create_uploads() -> None:
         sa.Column("create_time", _TIME, nullable=False, server_default=_NOW),
         sa.Column("expire_time", _TIME, nullable=False),
         sa.Column("complete_time", _TIME),
+        sa.Column("sweep_time", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_upload"),
         schema=SCHEMA,
     )
-    op.create_index("ix_upload_expire_time", "upload", ["expire_time"], schema=SCHEMA)
+    op.create_index("ix_upload_sweep_time", "upload", ["sweep_time"], schema=SCHEMA)
+    op.create_index(
+        "ix_upload_open",
+        "upload",
+        ["owner", "expire_time"],
+        schema=SCHEMA,
+        postgresql_where=sa.text("complete_time IS NULL"),
+    )
     op.create_table(
         "pending",
         sa.Column("asset_id", _ID, nullable=False),
@@ -149,6 +157,7 @@ def _create_removals() -> None:
         sa.Column("owner", sa.Text, nullable=False),
         sa.Column("cause", sa.Text, nullable=False),
         sa.Column("create_time", _TIME, nullable=False, server_default=_NOW),
+        sa.Column("try_time", _TIME, nullable=False, server_default=_NOW),
         sa.Column("remove_time", _TIME),
         sa.PrimaryKeyConstraint("asset_id", name="pk_asset_removal"),
         sa.CheckConstraint("cause IN ('purged', 'abandoned')", name="ck_asset_removal_cause"),
@@ -157,17 +166,26 @@ def _create_removals() -> None:
     op.create_index(
         "ix_asset_removal_waiting",
         "asset_removal",
-        ["create_time"],
+        ["try_time"],
         schema=SCHEMA,
         postgresql_where=sa.text("remove_time IS NULL"),
+    )
+    op.create_index(
+        "ix_asset_removal_done",
+        "asset_removal",
+        ["remove_time"],
+        schema=SCHEMA,
+        postgresql_where=sa.text("remove_time IS NOT NULL"),
     )
     op.create_table(
         "folder_removal",
         sa.Column("folder_id", _ID, nullable=False),
         sa.Column("create_time", _TIME, nullable=False, server_default=_NOW),
+        sa.Column("try_time", _TIME, nullable=False, server_default=_NOW),
         sa.PrimaryKeyConstraint("folder_id", name="pk_folder_removal"),
         schema=SCHEMA,
     )
+    op.create_index("ix_folder_removal_try_time", "folder_removal", ["try_time"], schema=SCHEMA)
 
 
 _TOTALS = ("image_count", "video_count", "deleted_count", "size_bytes")
