@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from services.common.errors import FailedPrecondition, InvalidArgument, Violation
-from services.models.registry import Registry, lifecycle
+from services.common.errors import Violation
+from services.models.checks import unsupported, usable_model
+from services.models.registry import Registry
 from services.models.rows import ANY, ImageModel, Operation, SizeRule
 
 # Formats whose compression can be set, formats of a transparent background: the protocol's, not a model's.
@@ -58,13 +59,13 @@ def check_image_request(
         InvalidArgument: MODEL_UNKNOWN, or UNSUPPORTED_PARAMETER with a violation for each field.
         FailedPrecondition: MODEL_RETIRED, naming the replacement; MODEL_NOT_CONFIGURED.
     """
-    model_id, model = _usable_model(registry, request.model or registry.default(ImageModel), today)
+    model_id, model = usable_model(registry, ImageModel, request.model, today)
     if operation not in model.operations:
-        raise _unsupported(model_id, [Violation("model", f"{model_id} does not {operation} images")])
+        raise unsupported(model_id, [Violation("model", f"{model_id} does not {operation} images")])
     parameters = {**_missing_defaults(request, model), **_given(request)}
     violations = list(_violations(request, parameters, model_id, model))
     if violations:
-        raise _unsupported(model_id, violations)
+        raise unsupported(model_id, violations)
     return CheckedImageRequest(request, model_id, model, parameters)
 
 
@@ -85,48 +86,6 @@ def wire_body(checked: CheckedImageRequest, *, send_model: bool, response_format
     if response_format:
         body["response_format"] = response_format
     return body
-
-
-def _usable_model(registry: Registry, name: str, today: date) -> tuple[str, ImageModel]:
-    if not name:
-        raise FailedPrecondition("MODEL_NOT_CONFIGURED", "No image model is configured.")
-    found = registry.find(ImageModel, name)
-    if found is None:
-        raise InvalidArgument(
-            "MODEL_UNKNOWN",
-            f"There is no image model {name!r} here; ListImageModels names those there are.",
-            metadata={"model": name},
-            violations=[Violation("model", "is not an image model of this service", "MODEL_UNKNOWN")],
-        )
-    model_id, model = found
-    if lifecycle(model, today) == "retired":
-        raise _retired(model_id, model)
-    if not registry.endpoints[model.endpoint].configured:
-        raise FailedPrecondition(
-            "MODEL_NOT_CONFIGURED",
-            f"The endpoint of {model_id} has no credentials; its operator must set them.",
-            metadata={"model": model_id},
-        )
-    return found
-
-
-def _retired(model_id: str, model: ImageModel) -> FailedPrecondition:
-    hint = f" Use {model.replacement} instead." if model.replacement else ""
-    return FailedPrecondition(
-        "MODEL_RETIRED",
-        f"{model_id} was shut down on {model.shutdown_date}.{hint}",
-        metadata={"model": model_id, "shutdownDate": str(model.shutdown_date), "replacement": model.replacement},
-    )
-
-
-def _unsupported(model_id: str, violations: list[Violation]) -> InvalidArgument:
-    first = violations[0]
-    return InvalidArgument(
-        "UNSUPPORTED_PARAMETER",
-        f"{first.field}: {first.description}",
-        metadata={"model": model_id, "field": first.field},
-        violations=violations,
-    )
 
 
 def _given(request: ImageRequest) -> dict[str, str | int]:

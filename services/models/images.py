@@ -2,20 +2,16 @@
 
 import asyncio
 import base64
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-import httpx2
-import openai
-import structlog
-
 from services.common.errors import Billed, ServiceError
-from services.models.endpoints import Client, EndpointClients
-from services.models.failures import CallFailed, bad_response, classify, content_rejected, is_content_rejection
+from services.models.endpoints import EndpointClients
+from services.models.exchange import Terms, exchange, json_object
+from services.models.failures import CallFailed, bad_response, content_rejected, is_content_rejection
 from services.models.image_requests import CheckedImageRequest, wire_body
 from services.models.money import UNPRICED, Cost, TokenPrice, cost_of
 from services.models.registry import Registry
@@ -31,8 +27,6 @@ DECODE_CHUNK = 4 * 1024 * 1024
 _FROM_URL_ALPHABET = str.maketrans("-_", "+/")
 # As long as what an error may carry allows.
 _ADDRESS = re.compile(r"https?://[!-~]{1,900}")
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +59,7 @@ class ImageAdapter:
     def __init__(self, registry: Registry, clients: EndpointClients, *, seconds: float, max_answer_bytes: int) -> None:
         self._registry = registry
         self._clients = clients
-        self._seconds = seconds
-        self._max_answer_bytes = max_answer_bytes
+        self._terms = Terms(seconds, max_answer_bytes)
         self._decoding = asyncio.Semaphore(DECODERS)
 
     async def generate(self, checked: CheckedImageRequest, *, idempotency_key: str, today: date) -> ImageAnswer:
@@ -78,46 +71,25 @@ class ImageAdapter:
         dialect = self._registry.dialect(checked.model)
         client = await self._clients.client(checked.model.endpoint)
         body = wire_body(checked, send_model=dialect.send_model, response_format=dialect.response_format)
-        try:
-            async with asyncio.timeout(self._seconds):
-                answer, request_id = await self._post(client, body, idempotency_key)
-        except (openai.APIError, httpx2.HTTPError, TimeoutError) as error:
-            failed = classify(error, dialect, secret=client.secret)
-            _log.warning(
-                "provider_call_failed",
-                endpoint=checked.model.endpoint,
-                reason=failed.error.reason,
-                billed=failed.error.billed,
-                error=type(error).__name__,
-                status=getattr(error, "status_code", None),
-                provider_request_id=failed.provider_request_id,
-            )
-            raise failed from None
+        rest = {name: value for name, value in body.items() if name != "prompt"}
+        call = client.openai.images.with_streaming_response.generate(
+            prompt=body["prompt"],
+            extra_body=rest,
+            extra_headers={**client.headers, "Idempotency-Key": idempotency_key},
+        )
+        answer, request_id = await exchange(
+            call, self._terms, client=client, dialect=dialect, endpoint=checked.model.endpoint
+        )
         if len(answer) <= INLINE_BYTES:
             return self._read(answer, request_id, checked, dialect, today)
         async with self._decoding:
             return await asyncio.to_thread(self._read, answer, request_id, checked, dialect, today)
 
-    async def _post(self, client: Client, body: Mapping[str, Any], key: str) -> tuple[bytearray, str]:
-        """The answer's bytes, bounded, and the provider's id of the request."""
-        rest = {name: value for name, value in body.items() if name != "prompt"}
-        call = client.openai.images.with_streaming_response.generate(
-            prompt=body["prompt"], extra_body=rest, extra_headers={**client.headers, "Idempotency-Key": key}
-        )
-        async with call as response:
-            request_id = response.headers.get("x-request-id", "")
-            answer = bytearray()
-            async for chunk in response.iter_bytes():
-                answer += chunk
-                if len(answer) > self._max_answer_bytes:
-                    raise CallFailed(bad_response("it is too large", billed=Billed.UNKNOWN), request_id)
-            return answer, request_id
-
     def _read(
         self, answer: bytearray, request_id: str, checked: CheckedImageRequest, dialect: Dialect, today: date
     ) -> ImageAnswer:
         """What the answer says. It is emptied: its images are as large as it is."""
-        data = _json_object(answer, request_id)
+        data = json_object(answer, request_id)
         price = self._registry.price(checked.model, today)
         usage = image_usage(data.get("usage"), dialect.usage)
         cost = _with_author(cost_of(usage, price), self._author_cost(data.get("svg_usage"), today))
@@ -146,19 +118,6 @@ def _with_author(image: Cost, author: Cost | None) -> Cost:
     if image.micro_usd is None or author.micro_usd is None:
         return UNPRICED
     return Cost(image.source, image.micro_usd + author.micro_usd)
-
-
-def _json_object(answer: bytearray, request_id: str) -> dict[str, Any]:
-    """The answer as an object; the bytes are let go of on the way."""
-    try:
-        text = answer.decode(json.detect_encoding(answer), "surrogatepass")
-        answer.clear()
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        raise CallFailed(bad_response("it is not JSON", billed=Billed.UNKNOWN), request_id) from None
-    if not isinstance(data, dict):
-        raise CallFailed(bad_response("it is not an object", billed=Billed.UNKNOWN), request_id)
-    return data
 
 
 def _no_result(data: Mapping[str, Any], images: tuple[Image, ...], billed: Billed) -> ServiceError:
