@@ -24,10 +24,14 @@ from services.gallery.adapters.catalog import Catalog
 from services.gallery.adapters.inspection.pool import InspectionLimits, Inspector
 from services.gallery.adapters.listing import Listing
 from services.gallery.adapters.mirror import Mirror
+from services.gallery.adapters.signing import Signing, link_signer
+from services.gallery.adapters.staging import Staging
 from services.gallery.adapters.tables import SCHEMA
+from services.gallery.direct import DirectLimits, DirectUploads
 from services.gallery.domain.assets import MediaType
 from services.gallery.domain.environment import Environment
 from services.gallery.library import Library
+from services.gallery.links import AssetLinks
 from services.gallery.ports import BlobStore
 from services.gallery.servicer import GalleryServicer
 from services.gallery.settings import GallerySettings
@@ -70,10 +74,18 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
         storing = Storing(catalog, attempts, blobs, seconds=settings.store_seconds)
         uploads = Uploads(catalog, storing, blobs, inspector, _upload_limits(settings))
         stack.push_async_callback(uploads.close)
-        environment = _environment(settings, storage_kind(client.url))
+        signer = link_signer(client, settings, containers)
+        direct = DirectUploads(Staging(engine), catalog, uploads, blobs, signer, _direct_limits(settings))
+        stack.push_async_callback(direct.close)
+        environment = _environment(settings, storage_kind(client.url), signer.signing)
         library = Library(catalog, Listing(engine), Mirror(engine), blobs, retention=environment.delete_retention)
         servicer = GalleryServicer(  # type: ignore[abstract]  # what is not built answers UNIMPLEMENTED
-            uploads, library, environment, stall_seconds=settings.download_idle_seconds
+            uploads,
+            library,
+            environment,
+            direct=direct,
+            links=AssetLinks(catalog, signer),
+            stall_seconds=settings.download_idle_seconds,
         )
         registry = new_registry()
         yield Application(
@@ -81,6 +93,7 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
             ready=partial(is_reachable, engine),
             background={
                 "mirror": library.mirror_changes,
+                "staged_uploads": direct.sweep_forever,
                 "storage_watch": StorageWatch(blobs, registry).poll_forever,
             },
             registry=registry,
@@ -115,6 +128,14 @@ def _upload_limits(settings: GallerySettings) -> UploadLimits:
     )
 
 
+def _direct_limits(settings: GallerySettings) -> DirectLimits:
+    return DirectLimits(
+        max_bytes=settings.max_direct_upload_bytes,
+        lifetime=timedelta(seconds=settings.direct_upload_seconds),
+        open_uploads=settings.max_open_direct_uploads,
+    )
+
+
 def _inspection_limits(settings: GallerySettings) -> InspectionLimits:
     return InspectionLimits(
         max_pixels=settings.max_image_pixels,
@@ -123,7 +144,7 @@ def _inspection_limits(settings: GallerySettings) -> InspectionLimits:
     )
 
 
-def _environment(settings: GallerySettings, kind: str) -> Environment:
+def _environment(settings: GallerySettings, kind: str, signing: Signing) -> Environment:
     return Environment(
         storage_kind=kind,
         storage_auth=settings.storage_auth,
@@ -132,6 +153,8 @@ def _environment(settings: GallerySettings, kind: str) -> Environment:
         max_upload_bytes=settings.max_upload_bytes,
         max_image_pixels=settings.max_image_pixels,
         delete_retention=timedelta(days=settings.delete_retention_days),
+        link_signing=signing,
+        max_direct_upload_bytes=settings.max_direct_upload_bytes,
     )
 
 

@@ -50,7 +50,7 @@ def upload_of(message: pb.UploadMetadata, caller: Caller) -> UploadRequest:
         InvalidArgument: INVALID_FIELD, INVALID_FOLDER_PATH.
         PermissionDenied: FIELD_RESERVED.
     """
-    _refuse_nul(message, "metadata")
+    refuse_nul(message, "metadata")
     if caller.service is None:
         if message.asset_id:
             raise failures.field_reserved("metadata.asset_id")
@@ -76,7 +76,7 @@ def content_upload_of(message: pb.UploadAssetContentRequest, length: str, caller
     Raises:
         InvalidArgument: LENGTH_REQUIRED, INVALID_FIELD, INVALID_FOLDER_PATH.
     """
-    _refuse_nul(message)
+    refuse_nul(message)
     known = int(length) if length.isascii() and length.isdecimal() and len(length) < 19 else None
     return UploadRequest(
         owner=caller.principal,
@@ -94,7 +94,7 @@ def filters_of(request: pb.ListAssetsRequest) -> Filters:
         InvalidArgument: INVALID_FIELD, INVALID_FOLDER_PATH.
         Unimplemented: a field that is not served yet.
     """
-    _refuse_nul(request)
+    refuse_nul(request)
     if request.query:
         raise failures.not_implemented("query", "full-text search")
     _check_order(request.order_by)
@@ -176,6 +176,8 @@ def environment_message(environment: Environment) -> pb.GalleryEnvironment:
         max_upload_bytes=environment.max_upload_bytes,
         max_image_pixels=environment.max_image_pixels,
         accepted_mime_types=environment.accepted_mime_types,
+        link_signing=environment.link_signing,
+        max_direct_upload_bytes=environment.max_direct_upload_bytes,
     )
     message.delete_retention.FromTimedelta(environment.delete_retention)
     return message
@@ -202,7 +204,7 @@ def _time_of(request: pb.ListAssetsRequest, field: str) -> datetime | None:
         raise InvalidArgument.field(field, "is not a time between the years 1 and 9999") from None
 
 
-def _refuse_nul(message: Message, prefix: str = "") -> None:
+def refuse_nul(message: Message, prefix: str = "") -> None:
     """Refuses U+0000 in any text: neither Postgres nor a file name can hold it.
 
     Raises:
@@ -214,7 +216,7 @@ def _refuse_nul(message: Message, prefix: str = "") -> None:
             texts = [text for pair in value.items() for text in pair if isinstance(text, str)]
         elif field.message_type is not None:
             for index, part in enumerate(value if field.is_repeated else [value]):
-                _refuse_nul(part, f"{path}[{index}]" if field.is_repeated else path)
+                refuse_nul(part, f"{path}[{index}]" if field.is_repeated else path)
             continue
         else:
             texts = [text for text in (value if field.is_repeated else [value]) if isinstance(text, str)]

@@ -41,6 +41,11 @@ def document_key(media_type: MediaType, asset_id: str) -> BlobKey:
     return BlobKey(media_type, f"{asset_id}/asset.json")
 
 
+def staging_key(upload_id: str) -> BlobKey:
+    """Where a client puts the bytes of a direct upload. No asset's id has an underscore."""
+    return BlobKey(MediaType.IMAGE, f"_staging/{upload_id}")
+
+
 class Content(Protocol):
     """Bytes to be stored, read piece by piece; `read` may be called again for the same piece (retries)."""
 
@@ -102,6 +107,9 @@ class BlobStore(Protocol):
 
     async def delete(self, key: BlobKey) -> None:
         """Removes a blob; that there is none is no error."""
+
+    async def discard(self, key: BlobKey) -> None:
+        """Removes a blob to which others have a link: whatever they have made of it, none being no error."""
 
     async def is_reachable(self) -> bool:
         """Whether storage answers right now."""

@@ -13,13 +13,15 @@ from contentlab.gallery.v1 import gallery_service_pb2_grpc as rpc
 from services.common.caller import current_caller
 from services.common.errors import ServiceError
 from services.common.pages import read_page
-from services.gallery import convert
+from services.gallery import convert, convert_links
 from services.gallery.convert_assets import asset_message
+from services.gallery.direct import DirectUploads
 from services.gallery.domain import failures
 from services.gallery.domain.assets import Asset
 from services.gallery.domain.downloads import Delivery, Span, deliver
 from services.gallery.domain.environment import Environment
 from services.gallery.library import Library
+from services.gallery.links import AssetLinks
 from services.gallery.uploads import Uploads
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -32,10 +34,21 @@ _M = TypeVar("_M")
 class GalleryServicer(rpc.GalleryServiceServicer):
     """`contentlab.gallery.v1.GalleryService`. `stall_seconds`: a reader's time for one message of a download."""
 
-    def __init__(self, uploads: Uploads, library: Library, environment: Environment, *, stall_seconds: float) -> None:
+    def __init__(
+        self,
+        uploads: Uploads,
+        library: Library,
+        environment: Environment,
+        *,
+        direct: DirectUploads,
+        links: AssetLinks,
+        stall_seconds: float,
+    ) -> None:
         self._uploads = uploads
         self._library = library
         self._environment = environment
+        self._direct = direct
+        self._links = links
         self._stall_seconds = stall_seconds
 
     async def UploadAsset(  # noqa: D102, N802 - gRPC's name, the contract's meaning
@@ -57,6 +70,25 @@ class GalleryServicer(rpc.GalleryServiceServicer):
             request = convert.content_upload_of(first, length, current_caller())
             chunks = _contents(first, request_iterator)
             return asset_message(await self._uploads.store(request, chunks), full=True)
+
+    async def CreateUpload(  # noqa: D102, N802 - gRPC's name, the contract's meaning
+        self, request: pb.CreateUploadRequest, context: Context
+    ) -> pb.Upload:
+        async with _http_codes(context):
+            announced = convert_links.announced_of(request, current_caller().principal)
+            return convert_links.upload_message(announced, await self._direct.open(announced))
+
+    async def CompleteUpload(  # noqa: D102, N802 - gRPC's name, the contract's meaning
+        self, request: pb.CompleteUploadRequest, context: Context
+    ) -> pb.Asset:
+        upload_id = convert_links.upload_id_of(request.name)
+        return asset_message(await self._direct.complete(current_caller().principal, upload_id), full=True)
+
+    async def CreateAssetLink(  # noqa: D102, N802 - gRPC's name, the contract's meaning
+        self, request: pb.CreateAssetLinkRequest, context: Context
+    ) -> pb.AssetLink:
+        asset_id, ttl = convert.asset_id_of(request.name), convert_links.ttl_of(request)
+        return convert_links.link_message(await self._links.original(current_caller().principal, asset_id, ttl=ttl))
 
     async def GetAsset(  # noqa: D102, N802 - gRPC's name, the contract's meaning
         self, request: pb.GetAssetRequest, context: Context

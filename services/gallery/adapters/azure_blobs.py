@@ -21,7 +21,7 @@ from azure.core.exceptions import (
     ResourceNotFoundError,
 )
 from azure.storage.blob import BlobBlock, BlobProperties, ContentSettings, StorageErrorCode
-from azure.storage.blob.aio import BlobClient, BlobServiceClient, ExponentialRetry
+from azure.storage.blob.aio import BlobClient, BlobLeaseClient, BlobServiceClient, ExponentialRetry
 
 from services.gallery.domain import failures
 from services.gallery.domain.assets import MediaType
@@ -112,7 +112,7 @@ class AzureBlobStore:
                 if piece is None:
                     return
                 yield piece
-        except (ResourceNotFoundError, ResourceModifiedError) as error:
+        except (ResourceNotFoundError, ResourceModifiedError, ResourceExistsError) as error:
             raise BlobMissing from error
 
     async def facts(self, key: BlobKey) -> BlobFacts:
@@ -120,7 +120,7 @@ class AzureBlobStore:
         try:
             async with _call():
                 return _facts(key, await self._blob(key).get_blob_properties())
-        except ResourceNotFoundError as error:
+        except (ResourceNotFoundError, ResourceExistsError) as error:  # 409: encrypted with a client's own key
             raise BlobMissing from error
 
     async def walk(self, container: MediaType, prefix: str = "") -> AsyncGenerator[BlobFacts, None]:
@@ -141,6 +141,16 @@ class AzureBlobStore:
         async with _call():
             with suppress(ResourceNotFoundError):
                 await self._blob(key).delete_blob()
+
+    async def discard(self, key: BlobKey) -> None:
+        """See `ports.BlobStore`. Who may write may also lease, snapshot, and stage blocks without committing them."""
+        blob = self._blob(key)
+        async with _call():
+            with suppress(ResourceNotFoundError, ResourceExistsError):  # there is none, or none is leased
+                await BlobLeaseClient(blob).break_lease(lease_break_period=0)
+            await blob.upload_blob(b"", overwrite=True)  # which drops uncommitted blocks
+            with suppress(ResourceNotFoundError):
+                await blob.delete_blob(delete_snapshots="include")
 
     async def is_reachable(self) -> bool:
         """See `ports.BlobStore`."""

@@ -42,6 +42,13 @@ def account_of(url: str) -> str:
     return parts.path.strip("/").partition("/")[0] or (parts.hostname or "").partition(".")[0]
 
 
+def signing_account_of(url: str) -> str:
+    """The account that links have to be signed for; empty where the URL does not tell it (a domain of one's own)."""
+    parts = urlsplit(url)
+    tells = ".blob." in (parts.hostname or "") or parts.path.strip("/")
+    return account_of(url) if tells else ""
+
+
 def storage_kind(url: str) -> str:
     """`azurite` on loopback or under its well-known account, else `azure`."""
     host = urlsplit(url).hostname or ""

@@ -71,6 +71,10 @@ class MemoryBlobStore:
         """See `ports.BlobStore`."""
         self._blobs.pop(key, None)
 
+    async def discard(self, key: BlobKey) -> None:
+        """See `ports.BlobStore`."""
+        await self.delete(key)
+
     async def is_reachable(self) -> bool:
         """Always."""
         return True

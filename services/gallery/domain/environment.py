@@ -17,6 +17,8 @@ class Environment:
     max_upload_bytes: int
     max_image_pixels: int
     delete_retention: timedelta
+    link_signing: str
+    max_direct_upload_bytes: int
 
     @property
     def accepted_mime_types(self) -> tuple[str, ...]:

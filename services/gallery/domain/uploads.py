@@ -49,7 +49,7 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """An asset to be, without its bytes. `asset_id` is given by services and is that of direct uploads; None: a new one.
+    """An asset to be, without its bytes. `asset_id` is a service's or a direct upload's; None: a new one.
 
     `by_service`: a sibling service stores it, as a rule what was paid for. `max_bytes`: a limit of its own.
     """
