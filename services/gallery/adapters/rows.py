@@ -14,7 +14,7 @@ from services.gallery.domain.uploads import NewAsset
 
 LISTED_PROMPT_CHARACTERS = 200
 
-_HEAVY = frozenset({"prompt", "parameters", "analysis"})
+_HEAVY = frozenset({"prompt", "parameters", "analysis", "annotations"})
 _WITH_FOLDER = asset.outerjoin(folder, asset.c.folder_id == folder.c.id)
 _FOLDER_PATH = folder.c.path.label("folder_path")
 
@@ -47,6 +47,7 @@ def to_asset(row: RowMapping | Mapping[str, Any]) -> Asset:
         update_time=_utc(row["update_time"]),
         delete_time=_utc(row["delete_time"]) if row["delete_time"] else None,
         purge_time=_utc(row["purge_time"]) if row["purge_time"] else None,
+        annotations=tuple(row.get("annotations", ())),
     )
 
 

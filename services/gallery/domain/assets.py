@@ -133,7 +133,8 @@ class Folder:
 class Asset:
     """One stored image or video.
 
-    `revision` starts at 1 and grows with every change. Times are UTC, the database's, in microseconds.
+    `revision` starts at 1 and grows with every change. Times are UTC, the database's, in microseconds. `annotations`
+    are the request ids of the newest annotations.
     """
 
     id: str
@@ -151,6 +152,7 @@ class Asset:
     revision: int = 1
     delete_time: datetime | None = None
     purge_time: datetime | None = None
+    annotations: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

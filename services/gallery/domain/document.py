@@ -2,6 +2,9 @@
 
 Plain JSON in UTF-8, readable without this code: resource names, RFC 3339 times, durations in microseconds, money in
 micro-USD. Fields are only ever added; `schemaVersion` counts what a reader must understand.
+
+Of the folder only the id is kept up to date. Renaming a folder rewrites no asset's document: the path here is that of
+the last writing, and the folders' own documents are the truth.
 """
 
 import json
@@ -50,6 +53,7 @@ def to_document(asset: Asset) -> bytes:
         "updateTime": _time_to_json(asset.update_time),
         "deleteTime": _time_to_json(asset.delete_time),
         "purgeTime": _time_to_json(asset.purge_time),
+        "annotations": list(asset.annotations),
     }
     return json.dumps(content, ensure_ascii=False, indent=1).encode()
 
@@ -79,6 +83,7 @@ def from_document(document: bytes) -> Asset:
         update_time=datetime.fromisoformat(content["updateTime"]),
         delete_time=_time_from_json(content["deleteTime"]),
         purge_time=_time_from_json(content["purgeTime"]),
+        annotations=tuple(content.get("annotations", ())),
     )
 
 

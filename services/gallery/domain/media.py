@@ -51,6 +51,11 @@ _XML_BEFORE_ROOT = re.compile(
 _SVG_ROOT = re.compile(r"<(?:[A-Za-z_][\w.-]*:)?svg[\s/>]")
 
 
+def made_name(asset_id: str, mime_type: str) -> str:
+    """The display name of an asset that was given none."""
+    return asset_id + BY_MIME_TYPE[mime_type].extensions[0]
+
+
 def sniff(head: bytes) -> Format | None:
     """The format of a file that begins so; None: not one that is accepted."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
