@@ -4,9 +4,6 @@ A token is no secret and no capability: it carries only where the last page ende
 principal, and the checksum merely refuses tokens that belong to another caller, method or filter.
 """
 
-import base64
-import binascii
-import hashlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,14 +13,13 @@ from google.protobuf.message import Message
 
 from services.common.caller import current_caller
 from services.common.errors import InvalidArgument, Reason
+from services.common.tokens import binding_of, decode_token, encode_token
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
 
 PositionValue = str | int | datetime
 Position = tuple[PositionValue, ...]
-
-_CHECKSUM_BYTES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +33,7 @@ class Page:
     def next_token(self, *position: PositionValue) -> str:
         """The token for what follows the item at this position; times are kept to the microsecond."""
         payload = json.dumps([_encode(value) for value in position], separators=(",", ":")).encode()
-        return base64.urlsafe_b64encode(_checksum(self._binding, payload) + payload).decode().rstrip("=")
+        return encode_token(payload, self._binding)
 
 
 def read_page(
@@ -78,32 +74,21 @@ def _binding(request: Message, scope: str) -> bytes:
     rest.ClearField("page_token")
     owner = current_caller().principal
     parts = [owner.encode(), request.DESCRIPTOR.full_name.encode(), scope.encode()]
-    digest = hashlib.sha256()
-    for part in (*parts, rest.SerializeToString(deterministic=True)):
-        digest.update(len(part).to_bytes(8) + part)
-    return digest.digest()
+    return binding_of(*parts, rest.SerializeToString(deterministic=True))
 
 
 def _decode_token(token: str, binding: bytes, keys: tuple[type[PositionValue], ...] | None) -> Position:
     try:
-        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-        checksum, payload = raw[:_CHECKSUM_BYTES], raw[_CHECKSUM_BYTES:]
-        if checksum != _checksum(binding, payload):
-            raise ValueError("checksum")
-        position = tuple(_decode(item) for item in json.loads(payload))
+        position = tuple(_decode(item) for item in json.loads(decode_token(token, binding)))
         if keys is not None and tuple(map(type, position)) != keys:
             raise ValueError("shape")
         return position
-    except (binascii.Error, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InvalidArgument.field(
             "page_token",
             "is not a token that this method returned for these arguments; start again without it",
             Reason.INVALID_PAGE_TOKEN,
         ) from error
-
-
-def _checksum(binding: bytes, payload: bytes) -> bytes:
-    return hashlib.sha256(binding + payload).digest()[:_CHECKSUM_BYTES]
 
 
 def _encode(value: PositionValue) -> str | int | list[str]:

@@ -21,6 +21,7 @@ from services.gallery.adapters.attempts import Attempts
 from services.gallery.adapters.azure_blobs import AzureBlobStore
 from services.gallery.adapters.azure_client import open_client, storage_kind
 from services.gallery.adapters.catalog import Catalog
+from services.gallery.adapters.changes import ChangeLog
 from services.gallery.adapters.inspection.pool import InspectionLimits, Inspector
 from services.gallery.adapters.listing import Listing
 from services.gallery.adapters.mirror import Mirror
@@ -38,6 +39,8 @@ from services.gallery.settings import GallerySettings
 from services.gallery.storage_watch import StorageWatch
 from services.gallery.storing import Storing
 from services.gallery.uploads import UploadLimits, Uploads
+from services.gallery.watch_hub import WatchHub, WatchLimits
+from services.gallery.watching import Watching
 
 SERVICE_NAME = "contentlab.gallery.v1.GalleryService"
 
@@ -79,24 +82,30 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
         stack.push_async_callback(direct.close)
         environment = _environment(settings, storage_kind(client.url), signer.signing)
         library = Library(catalog, Listing(engine), Mirror(engine), blobs, retention=environment.delete_retention)
+        registry, draining, log = new_registry(), asyncio.Event(), ChangeLog(engine)
+        hub = WatchHub(log, _watch_limits(settings), draining, registry)
+        stack.push_async_callback(hub.close)
         servicer = GalleryServicer(  # type: ignore[abstract]  # what is not built answers UNIMPLEMENTED
             uploads,
             library,
             environment,
             direct=direct,
             links=AssetLinks(catalog, signer),
+            watching=Watching(hub),
             stall_seconds=settings.download_idle_seconds,
         )
-        registry = new_registry()
         yield Application(
             [Service(SERVICE_NAME, partial(add_GalleryServiceServicer_to_server, servicer))],
             ready=partial(is_reachable, engine),
             background={
                 "mirror": library.mirror_changes,
                 "staged_uploads": direct.sweep_forever,
+                "change_log": log.trim_forever,
+                "watchers": hub.run,
                 "storage_watch": StorageWatch(blobs, registry).poll_forever,
             },
             registry=registry,
+            draining=draining,
         )
 
 
@@ -133,6 +142,16 @@ def _direct_limits(settings: GallerySettings) -> DirectLimits:
         max_bytes=settings.max_direct_upload_bytes,
         lifetime=timedelta(seconds=settings.direct_upload_seconds),
         open_uploads=settings.max_open_direct_uploads,
+    )
+
+
+def _watch_limits(settings: GallerySettings) -> WatchLimits:
+    return WatchLimits(
+        watchers=settings.max_watchers,
+        watchers_of_one=settings.max_watchers_per_principal,
+        checkpoint_seconds=settings.watch_checkpoint_seconds,
+        outage_seconds=settings.watch_outage_seconds,
+        stall_seconds=settings.watch_stall_seconds,
     )
 
 

@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 
 import grpc.aio
 from google.api.httpbody_pb2 import HttpBody
+from google.protobuf.message import Message
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from contentlab.gallery.v1 import gallery_service_pb2_grpc as rpc
 from services.common.caller import current_caller
 from services.common.errors import ServiceError
 from services.common.pages import read_page
-from services.gallery import convert, convert_links
+from services.gallery import convert, convert_links, convert_watch
 from services.gallery.convert_assets import asset_message
 from services.gallery.direct import DirectUploads
 from services.gallery.domain import failures
@@ -23,6 +24,7 @@ from services.gallery.domain.environment import Environment
 from services.gallery.library import Library
 from services.gallery.links import AssetLinks
 from services.gallery.uploads import Uploads
+from services.gallery.watching import Watching
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -42,6 +44,7 @@ class GalleryServicer(rpc.GalleryServiceServicer):
         *,
         direct: DirectUploads,
         links: AssetLinks,
+        watching: Watching,
         stall_seconds: float,
     ) -> None:
         self._uploads = uploads
@@ -49,6 +52,7 @@ class GalleryServicer(rpc.GalleryServiceServicer):
         self._environment = environment
         self._direct = direct
         self._links = links
+        self._watching = watching
         self._stall_seconds = stall_seconds
 
     async def UploadAsset(  # noqa: D102, N802 - gRPC's name, the contract's meaning
@@ -126,6 +130,28 @@ class GalleryServicer(rpc.GalleryServiceServicer):
             else:
                 await self._send(context, asset, delivery, delivery.span)
 
+    async def WatchAssets(  # type: ignore[override]  # noqa: D102, N802 - as DownloadAsset
+        self, request: pb.WatchAssetsRequest, context: Context
+    ) -> None:
+        async with aclosing(self._watching.watch(current_caller().principal, request.resume_token)) as stream:
+            async for told in stream:
+                await self._tell(context, convert_watch.watch_message(told))
+
+    async def StreamAssetEvents(  # type: ignore[override]  # noqa: D102, N802 - as DownloadAsset
+        self, request: pb.StreamAssetEventsRequest, context: Context
+    ) -> None:
+        caller = current_caller()
+        token = convert_watch.resume_token_of(request, _metadata(context))
+        async with (
+            aclosing(self._watching.watch(caller.principal, token)) as stream,
+            aclosing(convert_watch.server_sent_events(stream, caller.request_id)) as events,
+        ):
+            first = await anext(events)  # before the headers, so that a refusal has a status of its own
+            await context.send_initial_metadata(convert_watch.EVENT_HEADERS)
+            await self._tell(context, first)
+            async for event in events:
+                await self._tell(context, event)
+
     async def GetGalleryEnvironment(  # noqa: D102, N802 - gRPC's name, the contract's meaning
         self, request: pb.GetGalleryEnvironmentRequest, context: Context
     ) -> pb.GalleryEnvironment:
@@ -142,11 +168,18 @@ class GalleryServicer(rpc.GalleryServiceServicer):
                 await self._write(context, HttpBody(data=portion))
 
     async def _write(self, context: Context, message: HttpBody) -> None:
-        try:
-            async with asyncio.timeout(self._stall_seconds):
-                await context.write(message)
-        except TimeoutError:
-            raise failures.stalled("The download was not read", self._stall_seconds) from None
+        await _write(context, message, "The download was not read", self._stall_seconds)
+
+    async def _tell(self, context: Context, message: Message) -> None:
+        await _write(context, message, "The changes were not read", self._watching.stall_seconds)
+
+
+async def _write(context: Context, message: Message, complaint: str, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await context.write(message)
+    except TimeoutError:
+        raise failures.stalled(complaint, seconds) from None
 
 
 async def _send_headers(context: Context, delivery: Delivery) -> None:

@@ -118,6 +118,20 @@ class GallerySettings(ServiceSettings, DatabaseSettings):
     )
     delete_retention_days: int = Field(30, ge=1, le=3650, description="days that a soft-deleted asset can be undeleted")
 
+    max_watchers: int = Field(2_000, ge=1, le=20_000, description="streams of changes that one process serves")
+    max_watchers_per_principal: int = Field(
+        200, ge=1, le=20_000, description="streams of changes that one principal may have open at one process"
+    )
+    watch_checkpoint_seconds: float = Field(
+        10.0, gt=0, le=15, description="seconds between checkpoints of a stream of changes, at most 15"
+    )
+    watch_outage_seconds: float = Field(
+        60.0, gt=0, le=600, description="seconds without the database after which streams of changes are UNAVAILABLE"
+    )
+    watch_stall_seconds: float = Field(
+        60.0, gt=0, le=600, description="seconds that a reader may take for one change before its stream is ended"
+    )
+
     @field_validator("azure_blob_service_url")
     @classmethod
     def _storage_is_named(cls, value: str | None, info: ValidationInfo) -> str | None:

@@ -11,7 +11,6 @@ and holds nothing until then that a holder of the lock could want.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -19,18 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.gallery.adapters.tables import asset_change, folder, tag, total
 from services.gallery.domain.assets import Asset, MediaType
+from services.gallery.domain.changes import ChangeType
 
 # "galo": sets these advisory locks apart from others in the database.
 _OWNER = 0x67616C6F
-
-
-class ChangeType(StrEnum):
-    """What happened to an asset. CREATED also when it was undeleted."""
-
-    CREATED = "created"
-    UPDATED = "updated"
-    DELETED = "deleted"
-    PURGED = "purged"
 
 
 @dataclass(frozen=True, slots=True)

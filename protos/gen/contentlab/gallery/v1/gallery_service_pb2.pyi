@@ -105,6 +105,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The resume token is too old: list again, then watch without it (OUT_OF_RANGE)."""
     INVALID_RESUME_TOKEN: _ErrorReason.ValueType  # 61
     """The resume token is not one of ours (INVALID_ARGUMENT)."""
+    TOO_MANY_WATCHERS: _ErrorReason.ValueType  # 62
+    """The caller watches as often as one may (RESOURCE_EXHAUSTED). Metadata: `limit`."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed: the `reason` of the error's `google.rpc.ErrorInfo` (domain `contentlab`).
@@ -187,6 +189,8 @@ RESUME_TOKEN_EXPIRED: ErrorReason.ValueType  # 60
 """The resume token is too old: list again, then watch without it (OUT_OF_RANGE)."""
 INVALID_RESUME_TOKEN: ErrorReason.ValueType  # 61
 """The resume token is not one of ours (INVALID_ARGUMENT)."""
+TOO_MANY_WATCHERS: ErrorReason.ValueType  # 62
+"""The caller watches as often as one may (RESOURCE_EXHAUSTED). Metadata: `limit`."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -380,7 +380,10 @@ class GalleryServiceServicer:
 
     def WatchAssets(self, request, context):
         """Streams changes to assets as they happen. The first message is a checkpoint; checkpoints follow at least every 15 s.
-        Errors: OUT_OF_RANGE (`RESUME_TOKEN_EXPIRED`: list again, then watch without a token), INVALID_ARGUMENT (`INVALID_RESUME_TOKEN`).
+
+        Several changes of an asset may come as one. After a resumption an event may come again, and none is left out: apply each as a replacement.
+        Errors: OUT_OF_RANGE (`RESUME_TOKEN_EXPIRED`: list again, then watch without a token), INVALID_ARGUMENT (`INVALID_RESUME_TOKEN`),
+        RESOURCE_EXHAUSTED (`TOO_MANY_WATCHERS`), UNAVAILABLE (the server stops: go on with the last token).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -388,6 +391,11 @@ class GalleryServiceServicer:
 
     def StreamAssetEvents(self, request, context):
         """Streams the same changes as server-sent events, for EventSource: `id:` is the resume token, `Last-Event-ID` resumes, comments keep the line alive.
+
+        Events are named `checkpoint`, `created`, `updated`, `deleted` and `purged`; their data is a `WatchAssetsResponse` as JSON.
+        An error at the beginning has its HTTP status, which ends an EventSource for good: list again, then make a new one. A later error comes as
+        the event `error`, its data a `google.rpc.Status`, and ends the stream: an EventSource then connects again by itself.
+        Errors: as `WatchAssets`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -129,10 +129,19 @@ class GalleryServiceStub:
     """Returns totals of the caller's gallery."""
     WatchAssets: _grpc.UnaryStreamMultiCallable[_gallery_service_pb2.WatchAssetsRequest, _gallery_service_pb2.WatchAssetsResponse]
     """Streams changes to assets as they happen. The first message is a checkpoint; checkpoints follow at least every 15 s.
-    Errors: OUT_OF_RANGE (`RESUME_TOKEN_EXPIRED`: list again, then watch without a token), INVALID_ARGUMENT (`INVALID_RESUME_TOKEN`).
+
+    Several changes of an asset may come as one. After a resumption an event may come again, and none is left out: apply each as a replacement.
+    Errors: OUT_OF_RANGE (`RESUME_TOKEN_EXPIRED`: list again, then watch without a token), INVALID_ARGUMENT (`INVALID_RESUME_TOKEN`),
+    RESOURCE_EXHAUSTED (`TOO_MANY_WATCHERS`), UNAVAILABLE (the server stops: go on with the last token).
     """
     StreamAssetEvents: _grpc.UnaryStreamMultiCallable[_gallery_service_pb2.StreamAssetEventsRequest, _httpbody_pb2.HttpBody]
-    """Streams the same changes as server-sent events, for EventSource: `id:` is the resume token, `Last-Event-ID` resumes, comments keep the line alive."""
+    """Streams the same changes as server-sent events, for EventSource: `id:` is the resume token, `Last-Event-ID` resumes, comments keep the line alive.
+
+    Events are named `checkpoint`, `created`, `updated`, `deleted` and `purged`; their data is a `WatchAssetsResponse` as JSON.
+    An error at the beginning has its HTTP status, which ends an EventSource for good: list again, then make a new one. A later error comes as
+    the event `error`, its data a `google.rpc.Status`, and ends the stream: an EventSource then connects again by itself.
+    Errors: as `WatchAssets`.
+    """
     GetGalleryEnvironment: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.GetGalleryEnvironmentRequest, _gallery_service_pb2.GalleryEnvironment]
     """Tells how this gallery is set up: storage, limits, formats. Never a secret."""
 
@@ -235,10 +244,19 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     """Returns totals of the caller's gallery."""
     WatchAssets: _aio.UnaryStreamMultiCallable[_gallery_service_pb2.WatchAssetsRequest, _gallery_service_pb2.WatchAssetsResponse]  # type: ignore[assignment]
     """Streams changes to assets as they happen. The first message is a checkpoint; checkpoints follow at least every 15 s.
-    Errors: OUT_OF_RANGE (`RESUME_TOKEN_EXPIRED`: list again, then watch without a token), INVALID_ARGUMENT (`INVALID_RESUME_TOKEN`).
+
+    Several changes of an asset may come as one. After a resumption an event may come again, and none is left out: apply each as a replacement.
+    Errors: OUT_OF_RANGE (`RESUME_TOKEN_EXPIRED`: list again, then watch without a token), INVALID_ARGUMENT (`INVALID_RESUME_TOKEN`),
+    RESOURCE_EXHAUSTED (`TOO_MANY_WATCHERS`), UNAVAILABLE (the server stops: go on with the last token).
     """
     StreamAssetEvents: _aio.UnaryStreamMultiCallable[_gallery_service_pb2.StreamAssetEventsRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """Streams the same changes as server-sent events, for EventSource: `id:` is the resume token, `Last-Event-ID` resumes, comments keep the line alive."""
+    """Streams the same changes as server-sent events, for EventSource: `id:` is the resume token, `Last-Event-ID` resumes, comments keep the line alive.
+
+    Events are named `checkpoint`, `created`, `updated`, `deleted` and `purged`; their data is a `WatchAssetsResponse` as JSON.
+    An error at the beginning has its HTTP status, which ends an EventSource for good: list again, then make a new one. A later error comes as
+    the event `error`, its data a `google.rpc.Status`, and ends the stream: an EventSource then connects again by itself.
+    Errors: as `WatchAssets`.
+    """
     GetGalleryEnvironment: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.GetGalleryEnvironmentRequest, _gallery_service_pb2.GalleryEnvironment]  # type: ignore[assignment]
     """Tells how this gallery is set up: storage, limits, formats. Never a secret."""
 
@@ -488,7 +506,10 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_gallery_service_pb2.WatchAssetsResponse], _abc.AsyncIterator[_gallery_service_pb2.WatchAssetsResponse]]:
         """Streams changes to assets as they happen. The first message is a checkpoint; checkpoints follow at least every 15 s.
-        Errors: OUT_OF_RANGE (`RESUME_TOKEN_EXPIRED`: list again, then watch without a token), INVALID_ARGUMENT (`INVALID_RESUME_TOKEN`).
+
+        Several changes of an asset may come as one. After a resumption an event may come again, and none is left out: apply each as a replacement.
+        Errors: OUT_OF_RANGE (`RESUME_TOKEN_EXPIRED`: list again, then watch without a token), INVALID_ARGUMENT (`INVALID_RESUME_TOKEN`),
+        RESOURCE_EXHAUSTED (`TOO_MANY_WATCHERS`), UNAVAILABLE (the server stops: go on with the last token).
         """
 
     @_abc_1.abstractmethod
@@ -497,7 +518,13 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gallery_service_pb2.StreamAssetEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
-        """Streams the same changes as server-sent events, for EventSource: `id:` is the resume token, `Last-Event-ID` resumes, comments keep the line alive."""
+        """Streams the same changes as server-sent events, for EventSource: `id:` is the resume token, `Last-Event-ID` resumes, comments keep the line alive.
+
+        Events are named `checkpoint`, `created`, `updated`, `deleted` and `purged`; their data is a `WatchAssetsResponse` as JSON.
+        An error at the beginning has its HTTP status, which ends an EventSource for good: list again, then make a new one. A later error comes as
+        the event `error`, its data a `google.rpc.Status`, and ends the stream: an EventSource then connects again by itself.
+        Errors: as `WatchAssets`.
+        """
 
     @_abc_1.abstractmethod
     def GetGalleryEnvironment(
