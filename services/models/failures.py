@@ -160,7 +160,7 @@ def is_content_rejection(body: Mapping[str, Any]) -> bool:
 
 
 def _of_status(error: openai.APIStatusError, dialect: Dialect, secret: str) -> CallFailed:
-    body = error.body if isinstance(error.body, Mapping) else {}
+    body = _error_object(error.body)
     request_id = error.request_id or ""
     status = error.status_code
     if status >= 500:
@@ -235,8 +235,33 @@ def _rejected(error: openai.APIStatusError, body: Mapping[str, Any], secret: str
         "PROVIDER_REJECTED",
         f"The model provider refuses the request{said}",
         billed=Billed.NO,
-        metadata={"providerStatus": str(error.status_code)} | _code_of(body),
+        metadata={"providerStatus": str(error.status_code)} | _code_of(body) | _param_of(body),
     )
+
+
+def _error_object(body: object) -> Mapping[str, Any]:
+    """The error in OpenAI's shape; of servers that answer in another one, as far as it can be told.
+
+    LM Studio has a text for `error`, servers on FastAPI a list `detail` of `loc` and `msg`.
+    """
+    if isinstance(body, str) and not body.lstrip().startswith("<"):
+        return {"message": body}
+    if not isinstance(body, Mapping):
+        return {}
+    detail = body.get("detail")
+    if isinstance(detail, str):
+        return {"message": detail, **body}
+    first = detail[0] if isinstance(detail, list) and detail else None
+    if not isinstance(first, Mapping):
+        return body
+    place = first.get("loc")
+    names = [part for part in place if isinstance(part, str)] if isinstance(place, list) else []
+    return {"message": first.get("msg"), "param": ".".join(names).removeprefix("body."), **body}
+
+
+def _param_of(body: Mapping[str, Any]) -> dict[str, str]:
+    param = body.get("param")
+    return {"providerParam": param[:100]} if isinstance(param, str) and param else {}
 
 
 def _code_of(body: Mapping[str, Any]) -> dict[str, str]:

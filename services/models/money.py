@@ -54,7 +54,7 @@ def cost_of(usage: Usage | None, price: TokenPrice | None) -> Cost:
     """What the usage costs, rounded up once to a whole micro-USD, so that a sum of costs never understates.
 
     UNPRICED without a price, without a usage, and when tokens were used of a kind that has no price. Cached input is
-    priced as fresh: image calls do not report it, so the amount is an upper bound.
+    priced as fresh, as the contract says: image calls do not report it, and of chats the amount is an upper bound.
     """
     if usage is None or price is None:
         return UNPRICED

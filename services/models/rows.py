@@ -46,6 +46,7 @@ class Dialect(Row):
     What it does not take is taken out of the models bound to it, so that a request is refused and nothing dropped.
     """
 
+    # Of image requests; a chat always names its model.
     send_model: bool = True
     response_format: Literal["b64_json"] | None = None
     usage: UsageNames = "images"
@@ -207,6 +208,13 @@ class TextModel(ModelRow):
     structured: Literal["json_schema", "json_object", "prompt"] = "json_schema"
     vision: bool = True
     max_tokens_parameter: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    # Of one answer, thoughts included. Asking for more than the model can give is an error with most servers.
+    max_output_tokens: int = Field(default=16_384, ge=1)
+    # Of all texts of a request together: instructions, what the caller gave, an earlier answer.
+    max_prompt_chars: int = Field(default=200_000, ge=1)
+    max_pictures: int = Field(default=50, ge=1)
+    # A picture's longer edge: what is larger is made smaller before it is sent, as the model would do.
+    picture_edge_px: int = Field(default=1568, ge=64, le=8192)
 
 
 Model = Annotated[ImageModel | TextModel, Field(discriminator="kind")]

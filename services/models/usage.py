@@ -71,6 +71,41 @@ def image_usage(raw: object, names: UsageNames, *, has_image_inputs: bool = Fals
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ChatUsage:
+    """The usage of a chat. None: the provider does not say.
+
+    `image_tokens` and `cached_tokens` are shares of the tokens in, `reasoning_tokens` of those out.
+    """
+
+    usage: Usage | None
+    image_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+def chat_usage(raw: object) -> ChatUsage:
+    """The usage of a chat. Tokens in that are not split by kind count as text: chats bill pictures at the same price."""
+    if not isinstance(raw, Mapping):
+        return ChatUsage(None)
+    tokens_in, tokens_out = (sane_count(raw.get(name)) for name in _NAMES["chat"])
+    if tokens_in is None or tokens_out is None or tokens_in + tokens_out == 0:
+        return ChatUsage(None)
+    details_in, details_out = (raw.get(f"{name}_details") for name in _NAMES["chat"])
+    image_in = _share(details_in, "image_tokens", tokens_in)
+    return ChatUsage(
+        Usage(tokens_in - (image_in or 0), image_in or 0, tokens_out, 0),
+        image_in,
+        _share(details_in, "cached_tokens", tokens_in),
+        _share(details_out, "reasoning_tokens", tokens_out),
+    )
+
+
+def _share(details: object, name: str, total: int) -> int | None:
+    count = sane_count(details.get(name)) if isinstance(details, Mapping) else None
+    return count if count is not None and count <= total else None
+
+
 def sane_count(value: object) -> int | None:
     """The number of tokens that a provider gives, or None where it cannot be one."""
     if not isinstance(value, int) or isinstance(value, bool):
