@@ -83,9 +83,9 @@ class ChangeLog:
 
     async def read(self, owner: str, sequence: int) -> Batch:
         """At most BATCH_ENTRIES entries behind the sequence. Two queries, however many entries and assets."""
-        query = sa.select(_LOG.sequence, _LOG.time, _LOG.asset_id, _LOG.change)
-        query = query.where(_LOG.owner == owner, _LOG.sequence >= sequence)
-        query = _beside_incarnation(query.order_by(_LOG.sequence).limit(BATCH_ENTRIES + 1))
+        log = sa.select(_LOG.sequence, _LOG.time, _LOG.asset_id, _LOG.change)
+        log = log.where(_LOG.owner == owner, _LOG.sequence >= sequence)
+        query = _beside_incarnation(log.order_by(_LOG.sequence).limit(BATCH_ENTRIES + 1))
         async with self._reading.connect() as connection:
             rows = (await connection.execute(query)).all()
             found = [_entry(row) for row in rows if row.sequence is not None]

@@ -1,0 +1,154 @@
+"""How entries of the log become events, and what a resume token is good for: rules without a database."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.common.errors import InvalidArgument, OutOfRange
+from services.gallery.domain.assets import Asset, Media, MediaType
+from services.gallery.domain.changes import AssetEvent, ChangeType, Entry, events_of
+from services.gallery.domain.resume import (
+    LOG_KEPT,
+    TOKEN_AGE,
+    Position,
+    check_age,
+    check_continuity,
+    check_head,
+    from_token,
+    to_token,
+)
+
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+CREATED, UPDATED, DELETED, PURGED = ChangeType
+POSITION = Position(uuid4(), 7, NOW - HOUR, NOW - HOUR / 2)
+
+
+def asset(asset_id: str) -> Asset:
+    return Asset(asset_id, "ann", asset_id, Media(MediaType.IMAGE, "image/png", 1, "0" * 64), NOW, NOW)
+
+
+def log(*changes: tuple[str, ChangeType]) -> list[Entry]:
+    return [Entry(n, NOW + n * HOUR, asset_id, type_) for n, (asset_id, type_) in enumerate(changes, 1)]
+
+
+def told(entries: Sequence[Entry], gone: frozenset[str] = frozenset()) -> list[AssetEvent]:
+    return events_of(
+        entries, {entry.asset_id: asset(entry.asset_id) for entry in entries if entry.asset_id not in gone}
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ((CREATED, UPDATED, UPDATED), CREATED),
+        ((UPDATED, UPDATED), UPDATED),
+        ((CREATED, DELETED), DELETED),
+        ((DELETED, CREATED), CREATED),
+        ((DELETED, CREATED, UPDATED), CREATED),
+        ((DELETED, UPDATED), UPDATED),
+        ((CREATED, UPDATED, DELETED, PURGED), PURGED),
+    ],
+)
+def test_several_changes_of_an_asset_come_as_one(changes: tuple[ChangeType, ...], expected: ChangeType) -> None:
+    [event] = told(log(*(("a", change) for change in changes)))
+    assert (event.type, event.last.sequence) == (expected, len(changes))
+    assert (event.asset is None) == (expected is PURGED)
+
+
+def test_a_purged_asset_has_nothing_but_its_name_and_one_event() -> None:
+    entries = log(("a", CREATED), ("b", CREATED), ("a", PURGED))
+    assert [(event.asset_id, event.type) for event in told(entries, frozenset("a"))] == [("a", PURGED), ("b", CREATED)]
+
+
+def test_an_asset_whose_purge_is_not_yet_read_is_left_to_that_entry() -> None:
+    assert [event.asset_id for event in told(log(("a", UPDATED), ("b", CREATED)), frozenset("a"))] == ["b"]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from((CREATED, UPDATED, DELETED))), max_size=30))
+def test_whoever_resumes_behind_an_event_hears_all_that_no_earlier_event_has_told(
+    changes: list[tuple[str, ChangeType]],
+) -> None:
+    entries = log(*changes)
+    events = told(entries)
+    lasts = [event.last.sequence for event in events]
+    assert lasts == sorted(set(lasts)), "tokens move on with every event"
+    assert not entries or lasts[-1] == entries[-1].sequence
+    for number, event in enumerate(events, 1):
+        known = {each.asset_id for each in events[:number]}
+        covered = {entry.asset_id for entry in entries if entry.sequence <= event.last.sequence}
+        assert covered == known
+        again = told([entry for entry in entries if entry.sequence > event.last.sequence])
+        assert {each.asset_id for each in events[number:]} <= {each.asset_id for each in again}
+        newly = {each.asset_id: each.type for each in again}
+        for each in events[number:]:
+            assert newly[each.asset_id] is each.type, "what has not been told at all is told whole"
+
+
+def test_a_token_brings_its_position_back_to_the_microsecond() -> None:
+    assert from_token(to_token(POSITION, "ann"), "ann") == POSITION
+
+
+def test_a_token_is_of_use_to_its_owner_alone() -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        from_token(to_token(POSITION, "ann"), "bob")
+    assert (refused.value.reason, refused.value.metadata["field"]) == ("INVALID_RESUME_TOKEN", "resume_token")
+
+
+@given(st.text(max_size=90) | st.binary(max_size=60).map(lambda data: data.hex()))
+def test_garbage_is_no_token(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        from_token(text, "ann")
+
+
+@given(st.integers(0, 68), st.sampled_from("AZaz09-_"))
+def test_a_token_with_another_letter_is_no_token(at: int, letter: str) -> None:
+    token = to_token(POSITION, "ann")
+    changed = token[:at] + letter + token[at + 1 :]
+    if changed != token:
+        with pytest.raises(InvalidArgument):
+            from_token(changed, "ann")
+
+
+def test_a_token_lives_for_a_day() -> None:
+    check_age(POSITION, POSITION.as_of + TOKEN_AGE)
+    with pytest.raises(OutOfRange):
+        check_age(POSITION, POSITION.as_of + TOKEN_AGE + timedelta(microseconds=1))
+
+
+def test_a_token_does_not_get_younger_by_events_that_are_told_late() -> None:
+    """Or one could fall further and further behind, until the log has been trimmed where it goes on."""
+    old = log(("a", UPDATED))[0]
+    behind = replace(POSITION, entry_time=NOW - 30 * HOUR, as_of=NOW - 23 * HOUR)
+    assert behind.after(replace(old, time=NOW - 22 * HOUR)).as_of == NOW - 22 * HOUR
+
+
+def test_a_log_that_lacks_the_entry_or_has_another_is_not_gone_on_in() -> None:
+    there = Entry(7, POSITION.entry_time, "a", UPDATED)
+    check_continuity(POSITION, POSITION.incarnation, NOW, there)
+    for incarnation, found in (
+        (uuid4(), there),
+        (POSITION.incarnation, None),
+        (POSITION.incarnation, replace(there, time=NOW)),
+    ):
+        with pytest.raises(OutOfRange) as refused:
+            check_continuity(POSITION, incarnation, NOW, found)
+        assert refused.value.reason == "RESUME_TOKEN_EXPIRED"
+
+
+def test_an_entry_that_was_trimmed_is_missed_by_nobody() -> None:
+    trimmed = replace(POSITION, entry_time=NOW - LOG_KEPT)
+    check_continuity(trimmed, trimmed.incarnation, NOW, None)
+    check_continuity(replace(POSITION, sequence=0), POSITION.incarnation, NOW, None)
+
+
+def test_a_position_ahead_of_the_log_is_of_another_one() -> None:
+    check_head(POSITION, 7)
+    check_head(POSITION, None)
+    with pytest.raises(OutOfRange):
+        check_head(POSITION, 6)
