@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -27,8 +27,17 @@ _QUIET = ("alembic", "asyncio", "azure", "grpc", "httpcore2", "httpx2", "openai"
 """Loggers of libraries that speak at WARNING and above only."""
 
 
-def configure_logging(level: str = "INFO", format: Literal["json", "console"] = "json", *, service: str = "") -> None:
-    """Sets up structlog and standard logging of this process; later calls replace the setup."""
+def configure_logging(
+    level: str = "INFO",
+    format: Literal["json", "console"] = "json",
+    *,
+    service: str = "",
+    stream: TextIO | None = None,
+) -> None:
+    """Sets up structlog and standard logging of this process, on stdout unless told otherwise.
+
+    Later calls replace the setup.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -51,7 +60,7 @@ def configure_logging(level: str = "INFO", format: Literal["json", "console"] = 
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream or sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -146,3 +146,38 @@ async def test_a_second_signal_ends_the_process_at_once() -> None:
         assert await process.wait() == -signal.SIGTERM
         with pytest.raises(grpc.aio.AioRpcError):
             await running
+
+
+OPTIONS = """
+import sys
+import structlog
+from services.common.main import CommandWithOptions, main
+from services.common.settings import Address, ServiceSettings
+
+
+class Settings(ServiceSettings):
+    listen: Address = "127.0.0.1:1"
+
+
+async def count(settings, options):
+    structlog.get_logger().info("counting")
+    print(options.number)
+    return options.number
+
+
+def add_options(parser):
+    parser.add_argument("--number", type=int, default=0, help="what to end with")
+
+
+sys.exit(main("kinds", Settings, {"count": CommandWithOptions("count things", add_options, count)}))
+"""
+
+
+def test_a_command_with_options_has_stdout_for_itself_and_an_exit_code() -> None:
+    command = [sys.executable, "-c", OPTIONS, "count"]
+    ended = subprocess.run([*command, "--number", "3"], cwd=ROOT, env={}, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (3, "3\n")
+    assert json.loads(ended.stderr)["event"] == "counting"
+    shown = subprocess.run([*command, "--help"], cwd=ROOT, env={}, capture_output=True, text=True, timeout=60)
+    assert "count things" in shown.stdout
+    assert "what to end with" in shown.stdout
