@@ -7,10 +7,10 @@ from typing import Any
 
 from PIL import Image
 
-from tests.support.media import png
+from tests.support.media import mp4, png, sound, webm
 
-MP4 = b"\0\0\0\x18ftypisom\0\0\2\0isommp41" + b"\0\0\0\x08free"
-WEBM = b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\1\x42\xf7\x81\1\x42\xf2\x81\4\x42\xf3\x81\x08\x42\x82\x84webm\x42\x87\x81\4"
+MP4 = mp4()
+WEBM = webm()
 SVG = (
     b'<?xml version="1.0"?>\n<!-- a drawing -->\n<!DOCTYPE svg [<!ENTITY e SYSTEM "file:///etc/passwd">]>\n'
     b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script>alert(1)</script><text>&e;</text></svg>'
@@ -24,8 +24,12 @@ def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
 
 
 def video(size: int) -> bytes:
-    """Bytes that begin like a video: nothing but their length and hash tells a cut one from a whole one."""
-    return MP4 + bytes(size - len(MP4))
+    """A video of exactly this size, at least 2 KB; it ends with padding, to which anything may be added.
+
+    Nothing but its length and hash tells a cut one from a whole one.
+    """
+    to_the_end = b"\0\0\0\0free"
+    return MP4 + to_the_end + bytes(size - len(MP4) - len(to_the_end))
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:
@@ -46,7 +50,8 @@ RASTER = {
     "image/gif": encoded(Image.new("P", (20, 10)), "GIF"),
     "image/avif": encoded(Image.new("RGB", (20, 10)), "AVIF"),
 }
-NOT_DECODED = {"image/svg+xml": SVG, "video/mp4": MP4, "video/webm": WEBM}
+VIDEOS = {"video/mp4": MP4, "video/webm": WEBM}
+NOT_DECODED = {"image/svg+xml": SVG}
 REFUSED = {
     "text": b"just text",
     "HTML": b"<!DOCTYPE html><html><svg></svg></html>",
@@ -65,5 +70,12 @@ REFUSED = {
     "an AVIF cut short": encoded(Image.effect_noise((64, 64), 50), "AVIF")[:-200],
     "only a PNG's signature": b"\x89PNG\r\n\x1a\n",
     "a PNG that is a JPEG behind its signature": b"\x89PNG\r\n\x1a\n" + RASTER["image/jpeg"],
+    "an MP4 cut short": MP4[:-50],
+    "an MP4 cut within its pictures": MP4[:700],
+    "an MP4 without an index": MP4[: MP4.index(b"moov") - 4],
+    "an MP4 with sound alone": sound(),
+    "only an MP4's type": MP4[:32],
+    "a WebM cut short": WEBM[:-50],
+    "only a WebM's header": WEBM[:40],
     "a GIF with zeros": b"GIF89a" + bytes(100),
 }

@@ -31,7 +31,7 @@ from services.gallery.domain.document import from_document, to_document
 from services.gallery.domain.downloads import Span, parse_range
 from services.gallery.domain.folders import FolderId, FolderPath, parse_folder
 from services.gallery.domain.media import FORMATS, sniff
-from tests.gallery.media import NOT_DECODED, RASTER, REFUSED, SVG
+from tests.gallery.media import NOT_DECODED, RASTER, REFUSED, SVG, VIDEOS
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -161,7 +161,7 @@ def test_a_range_from_the_end_gives_the_last_bytes(total: int, length: int) -> N
     assert parse_range(f"bytes=-{length}", total) == Span(total - taken, taken, total)
 
 
-@pytest.mark.parametrize(("mime_type", "data"), [*RASTER.items(), *NOT_DECODED.items()])
+@pytest.mark.parametrize(("mime_type", "data"), [*RASTER.items(), *VIDEOS.items(), *NOT_DECODED.items()])
 def test_a_format_is_told_by_its_first_bytes(mime_type: str, data: bytes) -> None:
     found = sniff(data[:400])
     assert found is not None

@@ -12,14 +12,14 @@ from services.gallery.adapters.azure_blobs import PIECE_BYTES
 from services.gallery.domain.assets import MediaType
 from services.gallery.ports import original_key
 from tests.gallery.harness import Client, refusal
-from tests.gallery.media import NOT_DECODED, RASTER, SVG, video
+from tests.gallery.media import NOT_DECODED, RASTER, SVG, VIDEOS, video
 from tests.support.media import png
 
 PICTURE = png(32, 24)
 
 
 async def test_the_bytes_come_back_as_they_were_given(user: Client) -> None:
-    for mime_type, data in (RASTER | NOT_DECODED).items():
+    for mime_type, data in (RASTER | VIDEOS | NOT_DECODED).items():
         asset = await user.upload(data)
         download = await user.download(asset.name)
         assert download.data == data

@@ -115,6 +115,7 @@ async def test_facts_come_back_whole(inspector: Inspector) -> None:
             "mime_type": "image/webp",
             "width_px": 20,
             "height_px": 10,
+            "duration": None,
             "has_transparency": False,
             "has_content_credentials": False,
         }
@@ -150,7 +151,7 @@ async def inspecting(limits: InspectionLimits) -> AsyncIterator[Inspector]:
 
 
 async def test_a_file_that_needs_too_much_memory_is_turned_away_for_now() -> None:
-    async with inspecting(InspectionLimits(200_000_000, 20, 150 * 1024 * 1024)) as inspector:
+    async with inspecting(InspectionLimits(200_000_000, 20, 250 * 1024 * 1024)) as inspector:
         picture = encoded(Image.new("L", (12_000, 12_000)), "PNG")
         told, message = await reason(inspector, picture)
         assert (told, "memory" in message) == ("UNAVAILABLE", True)
@@ -161,25 +162,25 @@ async def test_a_file_that_needs_too_much_memory_is_turned_away_for_now() -> Non
 async def test_a_file_that_takes_too_long_ends_its_process_and_is_turned_away_for_now() -> None:
     async with inspecting(InspectionLimits(100_000_000, 0.02, LIMITS.memory_bytes)) as inspector:
         told, message = await reason(inspector, SLOW)
-        assert (told, "longer than 0.02 s" in message) == ("UNAVAILABLE", True)
+        assert (told, "longer" in message) == ("UNAVAILABLE", True)
         assert workers() == set()
 
 
 async def test_the_process_ends_by_its_own_clock_when_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.gallery.adapters.inspection.pool.GRACE_SECONDS", 60)
+    monkeypatch.setattr("services.gallery.adapters.inspection.processes.GRACE_SECONDS", 60)
     async with inspecting(InspectionLimits(100_000_000, 0.02, LIMITS.memory_bytes)) as inspector, asyncio.timeout(20):
-        assert "longer than" in (await reason(inspector, SLOW))[1]
+        assert "longer to decode than" in (await reason(inspector, SLOW))[1]
 
 
 async def test_we_stop_waiting_for_a_process_whose_clock_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.gallery.adapters.inspection.pool.GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("services.gallery.adapters.inspection.processes.GRACE_SECONDS", 0.1)
     async with inspecting(InspectionLimits(100_000_000, 0.5, LIMITS.memory_bytes)) as inspector:
         with opened(RASTER["image/png"]) as descriptor:
             await inspector.inspect(descriptor)
         [worker] = workers()
         os.kill(worker, signal.SIGSTOP)
         async with asyncio.timeout(20):
-            assert "longer than" in (await reason(inspector, RASTER["image/png"]))[1]
+            assert "longer to decode than" in (await reason(inspector, RASTER["image/png"]))[1]
 
 
 async def test_a_process_killed_from_outside_costs_no_file(inspector: Inspector) -> None:
@@ -280,7 +281,7 @@ async def test_content_credentials_are_noticed(inspector: Inspector, mime_type: 
 
 
 async def test_a_file_of_endless_parts_is_not_walked_to_its_end(inspector: Inspector) -> None:
-    endless = MP4 + b"\0\0\0\x08free" * 200_000
+    endless = MP4 + b"\0\0\0\x08free" * 10_000
     start = time.monotonic()
     with opened(endless) as descriptor:
         assert (await inspector.inspect(descriptor))["has_content_credentials"] is None

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from services.gallery.adapters.inspection.examine import Facts, Limits, TooManyPixelsError, examine, limit_decoder
+from services.gallery.adapters.inspection.errors import TooManyPixelsError
+from services.gallery.adapters.inspection.examine import Facts, Limits, examine, limit_decoder
 from tests.gallery.media import bomb, encoded, png_chunk
 
 LIMITS = Limits(max_pixels=1_000_000, animation_seconds=10)

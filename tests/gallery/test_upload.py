@@ -18,7 +18,7 @@ from services.gallery.adapters.inspection.pool import Inspector
 from services.gallery.domain.document import from_document
 from services.gallery.domain.media import BY_MIME_TYPE
 from tests.gallery.harness import Client, refusal, upload_messages
-from tests.gallery.media import NOT_DECODED, RASTER, REFUSED, bomb, video
+from tests.gallery.media import NOT_DECODED, RASTER, REFUSED, VIDEOS, bomb, video
 from tests.support.media import png
 
 PICTURE = png(32, 24)
@@ -50,12 +50,13 @@ async def test_an_uploaded_picture_is_described_by_its_bytes(user: Client) -> No
     assert asset == await user.get(asset.name)
 
 
-@pytest.mark.parametrize(("mime_type", "data"), [*RASTER.items(), *NOT_DECODED.items()])
+@pytest.mark.parametrize(("mime_type", "data"), [*RASTER.items(), *VIDEOS.items(), *NOT_DECODED.items()])
 async def test_the_type_comes_from_the_bytes(user: Client, mime_type: str, data: bytes) -> None:
     asset = await user.upload(data, display_name="holiday.txt")
     assert asset.mime_type == mime_type
-    assert asset.HasField("width_px") == (mime_type in RASTER)
+    assert asset.HasField("width_px") == (mime_type not in NOT_DECODED)
     assert asset.HasField("has_transparency") == (mime_type in RASTER)
+    assert asset.HasField("duration") == (mime_type in VIDEOS)
     assert asset.media_type == (pb.Asset.VIDEO if mime_type.startswith("video") else pb.Asset.IMAGE)
 
 

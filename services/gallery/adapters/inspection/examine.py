@@ -2,14 +2,26 @@
 
 import os
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import BinaryIO
 
-from PIL import Image, ImageFile
+from PIL import AvifImagePlugin, Image, ImageFile
 
 from services.gallery.adapters.inspection.credentials import has_content_credentials
+from services.gallery.adapters.inspection.errors import (
+    BrokenFileError,
+    NoPictureError,
+    TooManyPixelsError,
+    UnknownFormatError,
+)
 from services.gallery.adapters.inspection.gif import gif_has_transparency
+from services.gallery.adapters.inspection.precheck import precheck
 from services.gallery.adapters.inspection.transparency import has_transparency
+from services.gallery.adapters.inspection.video import opened_video
+from services.gallery.domain.assets import MediaType
 from services.gallery.domain.media import GIF, JPEG, PNG, SNIFF_BYTES, Format, sniff
 
 MAX_FRAMES = 1000
@@ -18,7 +30,7 @@ _PNG_DEPTH_AT = 24
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Largest image in pixels, and seconds for the search through an animation."""
+    """Largest image in pixels, and seconds of the processor for the search through an animation."""
 
     max_pixels: int
     animation_seconds: float
@@ -31,46 +43,41 @@ class Facts:
     mime_type: str
     width_px: int | None = None
     height_px: int | None = None
+    duration_micros: int | None = None
     has_transparency: bool | None = None
     has_content_credentials: bool | None = None
 
 
-class UnknownFormatError(Exception):
-    """The bytes are of no accepted format."""
-
-
-class BrokenFileError(Exception):
-    """The bytes begin like an accepted format and cannot be decoded as such."""
-
-
-class TooManyPixelsError(Exception):
-    """The header announces more pixels than the limit; nothing was decoded."""
-
-
-def examine(file: BinaryIO, limits: Limits) -> Facts:
+def examine(file: BinaryIO, limits: Limits, earn: Callable[[int], None] = lambda pixels: None) -> Facts:
     """The facts of one file.
 
-    Raster images are decoded once, so that what is stored can be shown. SVG is never parsed, videos not yet.
+    Raster images are decoded once, and of videos the first frame, so that what is stored can be shown. SVG is never
+    parsed. `earn` is told the pixels to be decoded, before they are.
 
     Raises:
-        UnknownFormatError, BrokenFileError, TooManyPixelsError, MemoryError.
+        UnknownFormatError, BrokenFileError, TooManyPixelsError, NoPictureError, MemoryError.
     """
     file.seek(0)
     format = sniff(file.read(SNIFF_BYTES))
     if format is None:
         raise UnknownFormatError
     credentials = has_content_credentials(file, format)
-    if not format.raster:
-        return Facts(format.mime_type, has_content_credentials=credentials)
+    with decoding():
+        if format.raster:
+            return _picture_facts(file, format, limits, credentials, earn)
+        if format.media_type is MediaType.VIDEO:
+            return _video_facts(file, format, limits, credentials, earn)
+    return Facts(format.mime_type, has_content_credentials=credentials)
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Whatever a decoder raises is one of ours."""
     try:
-        with _open(file, format) as image:
-            if image.width * image.height > limits.max_pixels:
-                raise TooManyPixelsError
-            width, height = image.size
-            return Facts(format.mime_type, width, height, _decode(image, file, format, limits), credentials)
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixelsError from error
-    except (MemoryError, TooManyPixelsError):
+    except (MemoryError, TooManyPixelsError, NoPictureError, BrokenFileError):
         raise
     except Exception as error:  # decoders raise anything: struct.error, SyntaxError, KeyError, zlib.error, ...
         raise BrokenFileError from error
@@ -80,12 +87,45 @@ def limit_decoder(limits: Limits) -> None:
     """Makes Pillow itself refuse what is too large, before it decodes; for the whole process."""
     Image.MAX_IMAGE_PIXELS = limits.max_pixels
     warnings.simplefilter("error", Image.DecompressionBombWarning)
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
-def _open(file: BinaryIO, format: Format) -> ImageFile.ImageFile:
-    # One decoder only: what the first bytes say is what is tried.
+@contextmanager
+def open_picture(file: BinaryIO, format: Format, limits: Limits) -> Iterator[ImageFile.ImageFile]:
+    """A raster image whose header is read and within the limits; nothing is decoded yet."""
+    precheck(file, format, limits.max_pixels)
     file.seek(0)
-    return Image.open(file, formats=[format.pillow_name])
+    # One decoder only: what the first bytes say is what is tried.
+    with Image.open(file, formats=[format.pillow_name]) as image:
+        if image.width * image.height > limits.max_pixels:
+            raise TooManyPixelsError
+        yield image
+
+
+def _picture_facts(
+    file: BinaryIO, format: Format, limits: Limits, credentials: bool | None, earn: Callable[[int], None]
+) -> Facts:
+    with open_picture(file, format, limits) as image:
+        width, height = image.size
+        earn(width * height)
+        return Facts(
+            format.mime_type,
+            width,
+            height,
+            has_transparency=_decode(image, file, format, limits),
+            has_content_credentials=credentials,
+        )
+
+
+def _video_facts(
+    file: BinaryIO, format: Format, limits: Limits, credentials: bool | None, earn: Callable[[int], None]
+) -> Facts:
+    with opened_video(file, format, limits.max_pixels) as video:
+        earn(4 * video.stream.codec_context.width * video.stream.codec_context.height)
+        frame = video.first_frame()
+        duration = video.duration()
+        micros = None if duration is None else duration // timedelta(microseconds=1)
+        return Facts(format.mime_type, frame.width, frame.height, micros, None, credentials)
 
 
 def _decode(image: ImageFile.ImageFile, file: BinaryIO, format: Format, limits: Limits) -> bool | None:

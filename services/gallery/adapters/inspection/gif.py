@@ -32,16 +32,18 @@ class _Frame:
 
 
 def gif_has_transparency(file: BinaryIO, *, max_pixels: int, frames: int, seconds: float) -> bool | None:
-    """Looks at the frames one after the other, at most so many and for so long. None: undecided.
+    """Looks at the frames one after the other, at most so many and for so many seconds of the processor.
+
+    None: undecided.
 
     Raises:
         EOFError, ValueError, OSError: the file is broken.
     """
-    end = time.monotonic() + seconds
+    end = time.process_time() + seconds
     header = _Header.read(file)
     canvas = Image.new("L", (header.width, header.height), 0)
     for number, frame in enumerate(_frames(file, header)):
-        if number >= frames or (number and time.monotonic() > end):
+        if number >= frames or (number and time.process_time() > end):
             return None
         if frame.width * frame.height > max_pixels:
             raise ValueError("frame larger than any image may be")

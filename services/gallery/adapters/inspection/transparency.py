@@ -17,18 +17,19 @@ _ALPHA_BANDS = frozenset("Aa")
 
 
 def has_transparency(image: Image.Image, *, depth: int = 8, frames: int, seconds: float) -> bool | None:
-    """Looks at the frames one after the other, at most so many and for so long, until one is seen to be transparent.
+    """Looks at the frames one after the other, until one is seen to be transparent.
 
+    At most so many `frames`, and for so many `seconds` of the processor.
     `depth` is the file's bits per sample. Alpha of 16 bits is judged by its upper 8.
     None: undecided, there were more frames than were looked at.
     """
-    end = time.monotonic() + seconds
+    end = time.process_time() + seconds
     for number in itertools.count():
         try:
             image.seek(number)
         except EOFError:
             break
-        if number >= frames or (number and time.monotonic() > end):
+        if number >= frames or (number and time.process_time() > end):
             return None
         image.load()
         verdict = frame_has_transparency(image, depth)

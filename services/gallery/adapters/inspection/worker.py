@@ -1,7 +1,8 @@
-"""The inspection process: takes open files over a socket (standard input), answers with facts, one at a time.
+"""The process that decodes: takes open files over a socket (standard input), answers one request at a time.
 
-It has no network, no secret in its environment, a bound on its address space, and a clock that kills it. A request is
-the limits as JSON with the file's descriptor attached; the answer is a line of JSON.
+It has no network, no secret in its environment, bounds on its address space and on what it can write, and clocks that
+kill it. A request is JSON, with the file's descriptor attached, and behind it one to write to for each variant that is
+to be made; the answer is a line of JSON.
 """
 
 import array
@@ -12,64 +13,85 @@ import signal
 import socket
 import sys
 from dataclasses import asdict
-from typing import Any
+from typing import Any, BinaryIO
 
-from services.gallery.adapters.inspection.examine import (
+from services.gallery.adapters.inspection.budget import Budget
+from services.gallery.adapters.inspection.errors import (
     BrokenFileError,
-    Limits,
+    NoPictureError,
     TooManyPixelsError,
     UnknownFormatError,
-    examine,
-    limit_decoder,
 )
+from services.gallery.adapters.inspection.examine import Limits, examine, limit_decoder
+from services.gallery.adapters.inspection.render import render
+from services.gallery.domain.variants import MAX_DERIVATIVE_BYTES, Variant
 
 REQUEST_BYTES = 4096
+RENDER_SECONDS = 2.0
+"""For writing WebP, which takes far longer than reading what it is made from."""
+
+_MAX_DESCRIPTORS = 1 + len(Variant)
+_REFUSALS: dict[type[Exception], str] = {
+    UnknownFormatError: "unknown",
+    BrokenFileError: "broken",
+    TooManyPixelsError: "pixels",
+    NoPictureError: "no-picture",
+    MemoryError: "memory",
+}
 
 
 def main() -> None:
     """Serves until the other side closes."""
     # Ctrl-C goes to the whole group; the service decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What is too large to write is an error, and no reason to die.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     with socket.socket(fileno=os.dup(0)) as channel:
-        _limit_memory(int(sys.argv[1]))
+        _limit(int(sys.argv[1]))
+        os.nice(int(sys.argv[2]))
         channel.sendall(b"ready\n")
         while (received := _receive(channel)) is not None:
-            request, descriptor = received
-            with os.fdopen(descriptor, "rb") as file:
-                answer = _answer(file, request)
+            request, (source, *targets) = received
+            with os.fdopen(source, "rb") as file:
+                answer = _answer(file, targets, request)
+            for target in targets:
+                os.close(target)
             channel.sendall(json.dumps(answer).encode() + b"\n")
 
 
-def _receive(channel: socket.socket) -> tuple[dict[str, Any], int] | None:
-    room = socket.CMSG_SPACE(array.array("i", [0]).itemsize)
+def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    room = socket.CMSG_SPACE(_MAX_DESCRIPTORS * array.array("i", [0]).itemsize)
     message, ancillary, _, _ = channel.recvmsg(REQUEST_BYTES, room)
     if not message:
         return None
     [(_, _, data)] = ancillary
-    return json.loads(message), array.array("i", data)[0]
+    return json.loads(message), list(array.array("i", data))
 
 
-def _answer(file: Any, request: dict[str, Any]) -> dict[str, Any]:
-    limits = Limits(request["max_pixels"], request["seconds"] / 2)
+def _answer(file: BinaryIO, targets: list[int], request: dict[str, Any]) -> dict[str, Any]:
+    size = os.fstat(file.fileno()).st_size
+    budget = Budget(size, most=request["seconds"], extra=RENDER_SECONDS if targets else 0)
+    limits = Limits(request["max_pixels"], budget.search_seconds)
     limit_decoder(limits)
-    # Kills this process whatever the decoder is doing, also when nobody is left to wait for it.
+    # Kill this process whatever the decoder is doing, also when nobody is left to wait for it.
     signal.setitimer(signal.ITIMER_REAL, request["seconds"])
+    budget.start()
     try:
-        return {"facts": asdict(examine(file, limits))}
-    except UnknownFormatError:
-        return {"refusal": "unknown"}
-    except BrokenFileError:
-        return {"refusal": "broken"}
-    except TooManyPixelsError:
-        return {"refusal": "pixels"}
-    except MemoryError:
-        return {"refusal": "memory"}
+        if targets:
+            variants = [Variant(name) for name in request["variants"]]
+            render(file, dict(zip(variants, targets, strict=True)), limits, budget.earn)
+            return {"rendered": True}
+        return {"facts": asdict(examine(file, limits, budget.earn))}
+    except tuple(_REFUSALS) as error:
+        return {"refusal": _REFUSALS[type(error)]}
     finally:
+        budget.stop()
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _limit_memory(address_space: int) -> None:
+def _limit(address_space: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_DERIVATIVE_BYTES, MAX_DERIVATIVE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

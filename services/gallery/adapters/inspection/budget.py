@@ -1,0 +1,38 @@
+"""How much of the processor a file may use: in proportion to its bytes and to its pixels.
+
+The service's own limit in seconds has to let pass the largest picture on the busiest machine, and a hostile file of a
+few kilobytes would have all of it. Processor time does not depend on what else runs, and is earned: an honest file of
+1 MB has 0.4 s, one of 100 megapixels 6 s. They take less than a quarter of it.
+"""
+
+import signal
+
+SECONDS = 0.3
+SECONDS_PER_BYTE = 100e-9
+SECONDS_PER_PIXEL = 60e-9
+"""AVIF, the slowest, takes 20 ns."""
+
+SEARCH_SECONDS = 0.1
+"""For looking through the frames of an animation, and SECONDS_PER_BYTE beyond."""
+
+
+class Budget:
+    """Ends this process by SIGPROF once it has used what its file has earned."""
+
+    def __init__(self, size_bytes: int, *, most: float, extra: float = 0) -> None:
+        self._most = most
+        self._earned = min(most, SECONDS + extra + size_bytes * SECONDS_PER_BYTE)
+        self.search_seconds = min(most / 2, SEARCH_SECONDS + size_bytes * SECONDS_PER_BYTE)
+
+    def start(self) -> None:
+        """The clock begins to run."""
+        signal.setitimer(signal.ITIMER_PROF, self._earned)
+
+    def earn(self, pixels: int) -> None:
+        """The header is read, and announces so many pixels, fewer than the limit."""
+        left, _ = signal.getitimer(signal.ITIMER_PROF)
+        signal.setitimer(signal.ITIMER_PROF, min(self._most, left + pixels * SECONDS_PER_PIXEL))
+
+    def stop(self) -> None:
+        """The answer is there."""
+        signal.setitimer(signal.ITIMER_PROF, 0)

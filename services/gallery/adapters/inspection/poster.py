@@ -1,0 +1,57 @@
+"""The frame that stands for a video: near its beginning, and not the black that many begin with."""
+
+from av.video.frame import VideoFrame
+from PIL import Image, ImageStat
+
+from services.gallery.adapters.inspection.errors import BrokenFileError
+from services.gallery.adapters.inspection.video import Video
+
+MAX_SECONDS = 4.0
+MAX_PIXELS = 400_000_000
+"""All frames looked at together: 48 in 4K."""
+
+_DARK, _FLAT = 24.0, 4.0  # of 255: mean, and standard deviation, of the brightness
+_SAMPLE = 64
+
+
+def poster(video: Video, longest_edge: int) -> Image.Image:
+    """The first frame of the first seconds that is neither dark nor of one shade; else the brightest.
+
+    Raises:
+        BrokenFileError, TooManyPixelsError.
+    """
+    best: VideoFrame | None = None
+    best_mean, pixels = -1.0, 0
+    for frame in video.frames():
+        mean, deviation = _brightness(frame)
+        if mean > max(best_mean, _DARK) or (best is None and mean > best_mean):
+            best, best_mean = frame, mean
+        pixels += frame.width * frame.height
+        if (mean >= _DARK and deviation >= _FLAT) or (frame.time or 0) > MAX_SECONDS or pixels > MAX_PIXELS:
+            best = frame if mean >= _DARK and deviation >= _FLAT else best
+            break
+    if best is None:
+        raise BrokenFileError("no frame")
+    return _shown(best, video, longest_edge)
+
+
+def _brightness(frame: VideoFrame) -> tuple[float, float]:
+    small = _picture(frame, (_SAMPLE, _SAMPLE)).convert("L")
+    statistics = ImageStat.Stat(small)
+    return statistics.mean[0], statistics.stddev[0]
+
+
+def _shown(frame: VideoFrame, video: Video, longest_edge: int) -> Image.Image:
+    """As a player shows it: with square pixels, upright."""
+    aspect = video.stream.sample_aspect_ratio
+    width = frame.width * float(aspect) if aspect and 0.1 < aspect < 10 else frame.width
+    scale = min(1.0, longest_edge / max(width, frame.height))
+    size = max(1, round(width * scale)), max(1, round(frame.height * scale))
+    image = _picture(frame, size)
+    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
+
+
+def _picture(frame: VideoFrame, size: tuple[int, int]) -> Image.Image:
+    scaled = frame.reformat(*size, "rgb24", interpolation="AREA")
+    [plane] = scaled.planes
+    return Image.frombuffer("RGB", size, bytes(plane), "raw", "RGB", plane.line_size, 1)

@@ -1,0 +1,136 @@
+"""Cheap looks at a picture's structure before a decoder gets it: for what costs far more to decode than to send.
+
+Each walks over headers only, in bounded steps. What a decoder notices by itself is left to it.
+"""
+
+import os
+import re
+from typing import BinaryIO
+
+from services.gallery.adapters.inspection.errors import BrokenFileError, TooManyPixelsError
+from services.gallery.domain.media import GIF, JPEG, PNG, WEBP, Format
+
+MAX_JPEG_SEGMENTS = 4096
+"""Before the first scan. An extended XMP of 100 MB takes 1,600 segments."""
+
+MAX_JPEG_SCANS = 64
+"""Encoders write 6 to 15; each scan passes over the whole picture again, and may be a few bytes long."""
+
+MAX_PNG_CHUNKS = 65_536
+"""512 MiB in the 8 KiB that libpng writes at a time."""
+
+MAX_GIF_PROLOGUE_BYTES = 1024 * 1024
+MAX_GIF_PROLOGUE_BLOCKS = 1024
+
+_DEFLATE_RATIO = 1032
+"""Deflate gives at most so many bytes for one (RFC 1951: 258 bytes for two bits)."""
+
+_SCAN_OR_END = re.compile(rb"\xff[\xd9\xda]")
+_PIECE_BYTES = 1024 * 1024
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by PNG's colour type
+
+
+def precheck(file: BinaryIO, format: Format, max_pixels: int) -> None:
+    """Refuses a picture that would cost too much, as far as its headers tell.
+
+    Raises:
+        BrokenFileError, TooManyPixelsError.
+    """
+    descriptor = file.fileno()
+    if format == JPEG:
+        _check_jpeg(descriptor)
+    elif format == PNG:
+        _check_png(descriptor, max_pixels)
+    elif format == GIF:
+        _check_gif(descriptor)
+    elif format == WEBP:
+        _check_webp(os.pread(descriptor, 30, 0), max_pixels)
+
+
+def _check_jpeg(descriptor: int) -> None:
+    at = 2
+    for _ in range(MAX_JPEG_SEGMENTS):
+        header = os.pread(descriptor, 4, at)
+        if len(header) < 4 or header[0] != 0xFF:
+            return  # the decoder's to judge
+        if header[1] == 0xDA:
+            _count_scans(descriptor, at)
+            return
+        # Fill bytes are no segments, and as cheap to send as to skip.
+        at += 1 if header[1] == 0xFF else 2 + int.from_bytes(header[2:])
+    raise BrokenFileError("too many segments")
+
+
+def _count_scans(descriptor: int, at: int) -> None:
+    """Within a scan 0xFF is followed by 0: a marker is one, but for tables between scans, which are small."""
+    scans = 0
+    while piece := os.pread(descriptor, _PIECE_BYTES + 1, at):
+        for marker in _SCAN_OR_END.finditer(piece):
+            if marker[0] == b"\xff\xd9":
+                return
+            scans += 1
+            if scans > MAX_JPEG_SCANS:
+                raise BrokenFileError("too many scans")
+        at += _PIECE_BYTES  # a marker across the border is seen in the byte that overlaps, in one piece only
+
+
+def _check_png(descriptor: int, max_pixels: int) -> None:
+    head = os.pread(descriptor, 29, 0)
+    if len(head) < 29 or head[12:16] != b"IHDR":
+        raise BrokenFileError("no header")
+    width, height, depth, colour = int.from_bytes(head[16:20]), int.from_bytes(head[20:24]), head[24], head[25]
+    if width * height > max_pixels:
+        raise TooManyPixelsError
+    needed = (width * _SAMPLES.get(colour, 1) * depth + 7) // 8 * height
+    if _compressed_bytes(descriptor) * _DEFLATE_RATIO < needed:
+        raise BrokenFileError("fewer bytes than the pixels need")
+
+
+def _compressed_bytes(descriptor: int) -> int:
+    at, total = 8, 0
+    for _ in range(MAX_PNG_CHUNKS):
+        header = os.pread(descriptor, 8, at)
+        if len(header) < 8 or header[4:] == b"IEND":
+            return total
+        length = int.from_bytes(header[:4])
+        if header[4:] == b"IDAT":
+            total += length
+        at += 12 + length
+    raise BrokenFileError("too many chunks")
+
+
+def _check_gif(descriptor: int) -> None:
+    """What comes before the first frame: Pillow joins comments block by block."""
+    screen = os.pread(descriptor, 13, 0)
+    packed = screen[10] if len(screen) == 13 else 0
+    start = at = 13 + (3 << (packed & 7) + 1 if packed & 0x80 else 0)
+    for _ in range(MAX_GIF_PROLOGUE_BLOCKS):
+        if os.pread(descriptor, 1, at) != b"!":
+            return
+        at += 2
+        while length := os.pread(descriptor, 1, at):
+            at += 1 + length[0]
+            if at - start > MAX_GIF_PROLOGUE_BYTES:
+                raise BrokenFileError("too much before the first frame")
+            if length == b"\0":
+                break
+    raise BrokenFileError("too many blocks before the first frame")
+
+
+def _check_webp(head: bytes, max_pixels: int) -> None:
+    """The decoder makes its canvas before anybody has seen its size (RFC 9649, 2.5 to 2.7)."""
+    if len(head) < 30:
+        raise BrokenFileError("no header")
+    match head[12:16]:
+        case b"VP8X":
+            width, height = 1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")
+        case b"VP8L":
+            bits = int.from_bytes(head[21:25], "little")
+            width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        case b"VP8 ":
+            width = int.from_bytes(head[26:28], "little") & 0x3FFF
+            height = int.from_bytes(head[28:30], "little") & 0x3FFF
+        case _:
+            raise BrokenFileError("no picture")
+    if width * height > max_pixels:
+        raise TooManyPixelsError

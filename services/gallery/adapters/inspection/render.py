@@ -1,0 +1,120 @@
+"""Makes derivatives; runs in a process of its own only, like everything that decodes."""
+
+import io
+import os
+from collections.abc import Callable, Mapping
+from typing import BinaryIO
+
+from PIL import Image, ImageCms, ImageOps
+
+from services.gallery.adapters.inspection.errors import BrokenFileError, UnknownFormatError
+from services.gallery.adapters.inspection.examine import Limits, decoding, open_picture
+from services.gallery.adapters.inspection.poster import poster
+from services.gallery.adapters.inspection.video import opened_video
+from services.gallery.domain.assets import MediaType
+from services.gallery.domain.media import SNIFF_BYTES, Format, sniff
+from services.gallery.domain.variants import LONGEST_EDGE, Variant
+
+QUALITY = 80
+MAX_PROFILE_BYTES = 4 * 1024 * 1024
+
+_REDUCING_GAP = 2.0
+"""Pillow halves a picture cheaply while it is more than so many times too large."""
+
+_ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
+
+
+def render(
+    file: BinaryIO, targets: Mapping[Variant, int], limits: Limits, earn: Callable[[int], None] = lambda pixels: None
+) -> None:
+    """Writes each variant as WebP to its descriptor.
+
+    Raises:
+        UnknownFormatError, BrokenFileError, TooManyPixelsError, NoPictureError, MemoryError.
+    """
+    file.seek(0)
+    format = sniff(file.read(SNIFF_BYTES))
+    if format is None or (format.media_type is MediaType.IMAGE and not format.raster):
+        raise UnknownFormatError
+    largest_edge = max(LONGEST_EDGE[variant] for variant in targets)
+    with decoding():
+        image = _picture(file, format, largest_edge, limits, earn)
+        # The smaller ones are made from the larger ones.
+        for variant in sorted(targets, key=lambda variant: -LONGEST_EDGE[variant]):
+            image = _shrunk(image, LONGEST_EDGE[variant])
+            _write(targets[variant], _encoded(image))
+
+
+def _picture(file: BinaryIO, format: Format, edge: int, limits: Limits, earn: Callable[[int], None]) -> Image.Image:
+    """The picture, upright, as RGB or RGBA in sRGB, at most `edge` pixels long."""
+    if format.media_type is MediaType.VIDEO:
+        with opened_video(file, format, limits.max_pixels) as video:
+            earn(4 * video.stream.codec_context.width * video.stream.codec_context.height)
+            return poster(video, edge)
+    with open_picture(file, format, limits) as opened:
+        earn(opened.width * opened.height)
+        profile = opened.info.get("icc_profile")
+        # JPEG is decoded at a fraction of its size.
+        opened.draft(None, (int(edge * _REDUCING_GAP), int(edge * _REDUCING_GAP)))
+        opened.load()
+        upright = ImageOps.exif_transpose(_shrunk(_plain(opened), edge))
+    return _in_srgb(upright, profile)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """In a mode that can be resized smoothly, with alpha if it has a transparent pixel or colour."""
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        return image.convert("RGBA")
+    if image.mode.startswith("I"):  # 16 bits of grey; `convert` alone would cut them off instead of scaling
+        return image.point(lambda value: value * (1 / 256)).convert("L")
+    if image.mode in ("P", "1"):
+        return image.convert("RGB")
+    return image
+
+
+def _shrunk(image: Image.Image, edge: int) -> Image.Image:
+    """Never enlarged."""
+    if max(image.size) <= edge:
+        return image
+    scale = edge / max(image.size)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return _keeping_exif(image, image.resize(size, Image.Resampling.LANCZOS, reducing_gap=_REDUCING_GAP))
+
+
+def _keeping_exif(before: Image.Image, after: Image.Image) -> Image.Image:
+    after.info = before.info
+    return after
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """By the picture's own colour profile, if it has one that can be used."""
+    alpha = image.getchannel("A") if image.mode == "RGBA" else None
+    colours = image.convert("RGB") if alpha is not None else image
+    if profile and len(profile) <= MAX_PROFILE_BYTES:
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            converted = ImageCms.profileToProfile(colours, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            colours = converted or colours
+        except (ImageCms.PyCMSError, OSError, ValueError):
+            pass  # a broken profile, or one for another kind of picture: shown as if it had none
+    colours = colours.convert("RGB")
+    if alpha is not None:
+        colours.putalpha(alpha)
+    return colours
+
+
+def _encoded(image: Image.Image) -> bytes:
+    target = io.BytesIO()
+    clean = image.copy()
+    clean.info = {}  # no EXIF: where a picture was taken is in the original only
+    clean.save(target, "WEBP", quality=QUALITY, method=4)
+    return target.getvalue()
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except OSError as error:
+            raise BrokenFileError("larger than any derivative may be") from error
