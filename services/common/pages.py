@@ -32,7 +32,7 @@ class Page:
 
     def next_token(self, *position: PositionValue) -> str:
         """The token for what follows the item at this position; times are kept to the microsecond."""
-        payload = json.dumps([_encode(value) for value in position], separators=(",", ":")).encode()
+        payload = json.dumps([_encode(value) for value in position], separators=(",", ":"), ensure_ascii=False).encode()
         return encode_token(payload, self._binding)
 
 

@@ -22,20 +22,28 @@ from services.gallery.adapters.azure_blobs import AzureBlobStore
 from services.gallery.adapters.azure_client import open_client, storage_kind
 from services.gallery.adapters.catalog import Catalog
 from services.gallery.adapters.changes import ChangeLog
+from services.gallery.adapters.folder_tree import Folders
 from services.gallery.adapters.inspection.pool import InspectionLimits, Inspector
 from services.gallery.adapters.listing import Listing
 from services.gallery.adapters.mirror import Mirror
+from services.gallery.adapters.purges import Purges
+from services.gallery.adapters.removals import Removals
 from services.gallery.adapters.signing import Signing, link_signer
 from services.gallery.adapters.staging import Staging
 from services.gallery.adapters.tables import SCHEMA
 from services.gallery.direct import DirectLimits, DirectUploads
 from services.gallery.domain.assets import MediaType
 from services.gallery.domain.environment import Environment
+from services.gallery.edits import Edits
+from services.gallery.folder_tree import FolderTree
+from services.gallery.housekeeping import Housekeeping
 from services.gallery.library import Library
 from services.gallery.links import AssetLinks
+from services.gallery.mirroring import Mirroring
 from services.gallery.ports import BlobStore
 from services.gallery.servicer import GalleryServicer
 from services.gallery.settings import GallerySettings
+from services.gallery.staging_sweep import StagingSweep
 from services.gallery.storage_watch import StorageWatch
 from services.gallery.storing import Storing
 from services.gallery.uploads import UploadLimits, Uploads
@@ -78,19 +86,26 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
         uploads = Uploads(catalog, storing, blobs, inspector, _upload_limits(settings))
         stack.push_async_callback(uploads.close)
         signer = link_signer(client, settings, containers)
-        direct = DirectUploads(Staging(engine), catalog, uploads, blobs, signer, _direct_limits(settings))
+        staging = Staging(engine)
+        direct = DirectUploads(staging, catalog, uploads, blobs, signer, _direct_limits(settings))
         stack.push_async_callback(direct.close)
         environment = _environment(settings, storage_kind(client.url), signer.signing)
-        library = Library(catalog, Listing(engine), Mirror(engine), blobs, retention=environment.delete_retention)
+        purges, mirroring = Purges(engine), Mirroring(Mirror(engine), blobs)
+        library = Library(catalog, Listing(engine), purges, blobs)
         registry, draining, log = new_registry(), asyncio.Event(), ChangeLog(engine)
         hub = WatchHub(log, _watch_limits(settings), draining, registry)
         stack.push_async_callback(hub.close)
+        leftover = timedelta(seconds=settings.leftover_seconds)
+        removals = Removals(engine, settle=leftover)
+        housekeeping = Housekeeping(attempts, purges, removals, blobs, limit=leftover, registry=registry)
         servicer = GalleryServicer(  # type: ignore[abstract]  # what is not built answers UNIMPLEMENTED
             uploads,
             library,
             environment,
             direct=direct,
             links=AssetLinks(catalog, signer),
+            edits=Edits(catalog, retention=environment.delete_retention),
+            folders=FolderTree(Folders(engine), retention=environment.delete_retention),
             watching=Watching(hub),
             stall_seconds=settings.download_idle_seconds,
         )
@@ -98,8 +113,11 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
             [Service(SERVICE_NAME, partial(add_GalleryServiceServicer_to_server, servicer))],
             ready=partial(is_reachable, engine),
             background={
-                "mirror": library.mirror_changes,
-                "staged_uploads": direct.sweep_forever,
+                "mirror": mirroring.mirror_assets,
+                "second_mirror": mirroring.mirror_assets,
+                "folder_mirror": mirroring.mirror_folders,
+                **housekeeping.tasks,
+                "staged_uploads": StagingSweep(staging, blobs).run_forever,
                 "change_log": log.trim_forever,
                 "watchers": hub.run,
                 "storage_watch": StorageWatch(blobs, registry).poll_forever,

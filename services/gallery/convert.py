@@ -34,13 +34,13 @@ _DEFAULT_ORDER = "create_time desc"
 _OTHER_ORDERS = frozenset({"create_time", "update_time desc", "display_name", "size_bytes desc"})
 
 
-def asset_id_of(name: str) -> str:
-    """The id in a resource name.
+def asset_id_of(name: str, *, field: str = "name") -> str:
+    """The id in a resource name; `field` is where it stands in the request.
 
     Raises:
         InvalidArgument: INVALID_RESOURCE_NAME.
     """
-    return ASSET.parse(name)
+    return ASSET.parse(name, field=field)
 
 
 def upload_of(message: pb.UploadMetadata, caller: Caller) -> UploadRequest:

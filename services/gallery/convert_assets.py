@@ -67,8 +67,8 @@ def provenance_of(message: pb.Provenance) -> Provenance:
         parents=tuple(
             Parent(parent.asset.removeprefix("assets/"), _RELATIONS_BACK[parent.relation]) for parent in message.parents
         ),
-        usage=_usage_of(message.usage) if message.HasField("usage") else None,
-        cost=_cost_of(message.cost) if message.HasField("cost") else None,
+        usage=usage_of(message.usage, "metadata.provenance.usage") if message.HasField("usage") else None,
+        cost=cost_of(message.cost, "metadata.provenance.cost") if message.HasField("cost") else None,
     )
 
 
@@ -83,10 +83,10 @@ def asset_message(asset: Asset, *, full: bool) -> pb.Asset:
         labels=asset.labels,
         favorite=asset.favorite,
         owner=asset.owner,
-        create_time=_stamp(asset.create_time),
-        update_time=_stamp(asset.update_time),
-        delete_time=_stamp(asset.delete_time),
-        purge_time=_stamp(asset.purge_time),
+        create_time=stamp(asset.create_time),
+        update_time=stamp(asset.update_time),
+        delete_time=stamp(asset.delete_time),
+        purge_time=stamp(asset.purge_time),
         etag=asset.etag,
     )
     message.MergeFrom(_media_message(asset.media))
@@ -143,7 +143,16 @@ def _revision_of(message: pb.PromptRevision) -> PromptRevision:
     return PromptRevision(step, message.previous_prompt, message.model)
 
 
-def _usage_of(message: pb.Usage) -> Usage:
+def usage_of(message: pb.Usage, field: str) -> Usage:
+    """What a provider said it used; `field` is where it stands in the request.
+
+    Raises:
+        InvalidArgument: INVALID_FIELD, a playing time that is none.
+    """
+    try:
+        duration = message.video_duration.ToTimedelta() if message.HasField("video_duration") else None
+    except (ValueError, OverflowError):
+        raise InvalidArgument.field(f"{field}.video_duration", "is not a duration") from None
     return Usage(
         input_tokens=message.input_tokens,
         output_tokens=message.output_tokens,
@@ -151,7 +160,7 @@ def _usage_of(message: pb.Usage) -> Usage:
         input_image_tokens=message.input_image_tokens,
         output_text_tokens=message.output_text_tokens,
         output_image_tokens=message.output_image_tokens,
-        video_duration=message.video_duration.ToTimedelta() if message.HasField("video_duration") else None,
+        video_duration=duration,
     )
 
 
@@ -167,10 +176,15 @@ def _usage_message(usage: Usage) -> pb.Usage:
     )
 
 
-def _cost_of(message: pb.Cost) -> Cost | None:
+def cost_of(message: pb.Cost, field: str) -> Cost | None:
+    """Money; None for an empty message. `field` is where it stands in the request.
+
+    Raises:
+        InvalidArgument: INVALID_FIELD, a number that is no source.
+    """
     source = _SOURCES_BACK.get(message.source)
     if source is None and message.source:
-        raise InvalidArgument.field("metadata.provenance.cost.source", "is not a source of this contract")
+        raise InvalidArgument.field(f"{field}.source", "is not a source of this contract")
     amount = message.amount_micro_usd if message.HasField("amount_micro_usd") else None
     return Cost(source, amount) if source is not None or amount is not None else None
 
@@ -178,6 +192,18 @@ def _cost_of(message: pb.Cost) -> Cost | None:
 def _cost_message(cost: Cost) -> pb.Cost:
     source = SOURCES[cost.source] if cost.source else pb.Cost.SOURCE_UNSPECIFIED
     return pb.Cost(source=source, amount_micro_usd=cost.amount_micro_usd)
+
+
+def analysis_of(message: pb.Analysis) -> Analysis:
+    """What a model saw; when it did is for the gallery to say."""
+    return Analysis(
+        description=message.description,
+        products=message.products,
+        tags=tuple(message.tags),
+        feedback=message.feedback,
+        model=message.model,
+        instructions=message.instructions,
+    )
 
 
 def _analysis_message(analysis: Analysis) -> pb.Analysis:
@@ -188,11 +214,12 @@ def _analysis_message(analysis: Analysis) -> pb.Analysis:
         feedback=analysis.feedback,
         model=analysis.model,
         instructions=analysis.instructions,
-        analyze_time=_stamp(analysis.analyze_time),
+        analyze_time=stamp(analysis.analyze_time),
     )
 
 
-def _stamp(time: datetime | None) -> Timestamp | None:
+def stamp(time: datetime | None) -> Timestamp | None:
+    """The contract's time."""
     if time is None:
         return None
     stamp = Timestamp()

@@ -44,7 +44,9 @@ class Edits:
         )
         return updated
 
-    async def delete(self, owner: str, asset_ids: Sequence[str], *, etag: str = "", check: Check | None) -> list[Asset]:
+    async def delete(
+        self, owner: str, asset_ids: Sequence[str], *, etag: str = "", check: Check | None = None
+    ) -> list[Asset]:
         """Soft-deletes assets; repeating it changes nothing.
 
         Raises:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import grpc.aio
 from google.api.httpbody_pb2 import HttpBody
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
@@ -21,8 +22,12 @@ from services.gallery.domain import failures
 from services.gallery.domain.assets import Asset
 from services.gallery.domain.downloads import Delivery, Span, deliver
 from services.gallery.domain.environment import Environment
+from services.gallery.edits import Edits
+from services.gallery.folder_tree import FolderTree
 from services.gallery.library import Library
 from services.gallery.links import AssetLinks
+from services.gallery.servicer_edits import EditMethods
+from services.gallery.servicer_folders import FolderMethods
 from services.gallery.uploads import Uploads
 from services.gallery.watching import Watching
 
@@ -33,7 +38,7 @@ FIRST_MESSAGE_SECONDS = 30.0
 _M = TypeVar("_M")
 
 
-class GalleryServicer(rpc.GalleryServiceServicer):
+class GalleryServicer(EditMethods, FolderMethods, rpc.GalleryServiceServicer):
     """`contentlab.gallery.v1.GalleryService`. `stall_seconds`: a reader's time for one message of a download."""
 
     def __init__(
@@ -44,6 +49,8 @@ class GalleryServicer(rpc.GalleryServiceServicer):
         *,
         direct: DirectUploads,
         links: AssetLinks,
+        edits: Edits,
+        folders: FolderTree,
         watching: Watching,
         stall_seconds: float,
     ) -> None:
@@ -52,6 +59,8 @@ class GalleryServicer(rpc.GalleryServiceServicer):
         self._environment = environment
         self._direct = direct
         self._links = links
+        self._edits = edits
+        self._folders = folders
         self._watching = watching
         self._stall_seconds = stall_seconds
 
@@ -110,12 +119,11 @@ class GalleryServicer(rpc.GalleryServiceServicer):
         )
         return convert.list_response(found, total, page, full=full)
 
-    async def DeleteAsset(  # noqa: D102, N802 - gRPC's name, the contract's meaning
-        self, request: pb.DeleteAssetRequest, context: Context
-    ) -> pb.Asset:
-        asset_id = convert.asset_id_of(request.name)
-        deleted = await self._library.delete(current_caller().principal, asset_id, etag=request.etag)
-        return asset_message(deleted, full=True)
+    async def PurgeAsset(  # noqa: D102, N802 - gRPC's name, the contract's meaning
+        self, request: pb.PurgeAssetRequest, context: Context
+    ) -> Empty:
+        await self._library.purge(current_caller().principal, convert.asset_id_of(request.name))
+        return Empty()
 
     # The stubs know generators only; grpc.aio takes a coroutine that writes as well.
     async def DownloadAsset(  # type: ignore[override]  # noqa: D102, N802 - gRPC's name, the contract's meaning

@@ -76,7 +76,6 @@ async def test_the_document_beside_the_bytes_follows_within_five_seconds(user: C
 async def test_methods_that_are_not_built_yet_say_so(user: Client) -> None:
     asset = await user.upload(PICTURE)
     for call in (
-        user.stub.UndeleteAsset(pb.UndeleteAssetRequest(name=asset.name), metadata=user.metadata),
         user.stub.ListTags(pb.ListTagsRequest(), metadata=user.metadata),
         user.stub.CreateAssetLink(pb.CreateAssetLinkRequest(name=asset.name), metadata=user.metadata),
     ):

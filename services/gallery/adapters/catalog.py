@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.gallery.adapters.attempts import close_attempt
 from services.gallery.adapters.folders import create_folder, find_folder, plan_folder
 from services.gallery.adapters.journal import Change, lock_owner, record
-from services.gallery.adapters.rows import select_assets, to_asset, values_of
+from services.gallery.adapters.rows import search_values, select_assets, to_asset, values_of
 from services.gallery.adapters.tables import asset
 from services.gallery.domain import document, failures
 from services.gallery.domain.assets import Asset, Folder
@@ -167,8 +167,10 @@ async def _settle(connection: AsyncConnection, stored: Asset, ref: FolderRef | N
     Others of the owner may have committed since it got its time and its folder, or the clock may have gone back. The
     mirror brings what differs to the document. A result is not lost with its folder: without it, it is in none.
     """
+    # Two questions, because shown and deleted rows have indexes of their own; greatest() passes null over.
     others = sa.select(sa.func.max(asset.c.create_time)).where(asset.c.owner == stored.owner, asset.c.id != stored.id)
-    latest = others.scalar_subquery()
+    shown, deleted = asset.c.delete_time.is_(None), asset.c.delete_time.is_not(None)
+    latest = sa.func.greatest(*(others.where(kind).scalar_subquery() for kind in (shown, deleted)))
     after = sa.func.greatest(sa.func.clock_timestamp(), latest + timedelta(microseconds=1))
     newest, later = (await connection.execute(sa.select(latest, after))).one()
     settled = stored
@@ -206,6 +208,7 @@ def _changeable(changed: Asset) -> dict[str, Any]:
         "update_time": changed.update_time,
         "delete_time": changed.delete_time,
         "purge_time": changed.purge_time,
+        **search_values(changed),
         "analysis": document.analysis_to_json(changed.analysis) if changed.analysis else None,
         "usage": document.usage_to_json(usage) if usage else None,
         "cost_source": cost.source.value if cost and cost.source else None,

@@ -20,7 +20,6 @@ from services.gallery.domain import edits, failures
 from services.gallery.domain.assets import Folder
 from services.gallery.domain.folders import (
     Contents,
-    FolderId,
     FolderPath,
     FolderRecord,
     FolderRef,
@@ -203,7 +202,7 @@ async def _set_paths(connection: AsyncConnection, paths: dict[str, str], *, fiel
     away = sa.update(folder).where(_is_among(folder.c.id, list(paths)))
     await connection.execute(away.values(path_key=sa.func.convert_to(sa.func.concat("moving ", folder.c.id), "UTF8")))
     this = sa.update(folder).where(folder.c.id == sa.bindparam("this_id"))
-    values = {"path": sa.bindparam("path"), "path_key": sa.bindparam("path_key")}
+    values: dict[str, Any] = {"path": sa.bindparam("path"), "path_key": sa.bindparam("path_key")}
     rows = [
         {"this_id": folder_id, "path": check_path(path, field=field), "path_key": path_key(path)}
         for folder_id, path in paths.items()
@@ -228,7 +227,7 @@ async def _empty(
     if left:
         this = sa.update(asset).where(asset.c.id == sa.bindparam("this_id"))
         names = ("folder_id", "delete_time", "purge_time")
-        values = {name: sa.bindparam(name) for name in names}
+        values: dict[str, Any] = {name: sa.bindparam(name) for name in names}
         rows = [
             {
                 "this_id": change.asset.id,

@@ -74,7 +74,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     FOLDER_NOT_EMPTY: _ErrorReason.ValueType  # 32
     """The folder has contents (FAILED_PRECONDITION)."""
     INVALID_FOLDER_PATH: _ErrorReason.ValueType  # 33
-    """A folder path has an empty, `.` or `..` segment, or too many levels (INVALID_ARGUMENT)."""
+    """A folder path breaks a rule of `Folder.path`, or the folder would be below itself (INVALID_ARGUMENT)."""
     UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 40
     """There is no such upload for this caller (NOT_FOUND)."""
     UPLOAD_EXPIRED: _ErrorReason.ValueType  # 41
@@ -158,7 +158,7 @@ FOLDER_EXISTS: ErrorReason.ValueType  # 31
 FOLDER_NOT_EMPTY: ErrorReason.ValueType  # 32
 """The folder has contents (FAILED_PRECONDITION)."""
 INVALID_FOLDER_PATH: ErrorReason.ValueType  # 33
-"""A folder path has an empty, `.` or `..` segment, or too many levels (INVALID_ARGUMENT)."""
+"""A folder path breaks a rule of `Folder.path`, or the folder would be below itself (INVALID_ARGUMENT)."""
 UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 40
 """There is no such upload for this caller (NOT_FOUND)."""
 UPLOAD_EXPIRED: ErrorReason.ValueType  # 41
@@ -848,7 +848,9 @@ class Folder(_message.Message):
     name: _builtins.str
     """Resource name, `folders/{folder}`; survives renaming."""
     path: _builtins.str
-    """Path such as `travel/2026`: Unicode, at most 1024 characters and 16 levels; no empty, `.` or `..` segment."""
+    """Path such as `travel/2026`: Unicode, kept exactly, at most 1024 characters and 16 levels; no empty, `.` or `..` segment, no control characters.
+    It must not begin like a folder's name (`folders/` and lower-case letters, digits and hyphens only).
+    """
     owner: _builtins.str
     """Principal that owns it."""
     asset_count: _builtins.int
@@ -1950,7 +1952,7 @@ class ListFoldersRequest(_message.Message):
     page_size: _builtins.int
     """Folders a page, default 100; above 1,000 the page has 1,000."""
     page_token: _builtins.str
-    """`next_page_token` of the page before."""
+    """`next_page_token` of the page before; up to 6,000 characters where paths are long."""
     parent_folder: _builtins.str
     """Only folders below this one: name or path."""
     def __init__(

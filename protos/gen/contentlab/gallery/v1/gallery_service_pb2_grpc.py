@@ -208,6 +208,8 @@ class GalleryServiceServicer:
 
     def AnnotateAsset(self, request, context):
         """Adds what another service learned about an asset: analysis, usage and cost. gRPC-only, and for service principals only.
+        Usage and cost are added exactly, each request id once (the newest 64 of an asset are remembered). A sum with a part
+        that is UNPRICED is UNPRICED; of two other sources it has the less certain one.
         Errors: NOT_FOUND (`ASSET_NOT_FOUND`), PERMISSION_DENIED (`SERVICE_PRINCIPAL_REQUIRED`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -250,7 +252,8 @@ class GalleryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAsset(self, request, context):
-        """Changes display name, folder, tags, labels or favorite mark of an asset.
+        """Changes display name, folder, tags, labels or favorite mark of an asset, also of a soft-deleted one.
+        A folder's path is created when missing; an empty folder takes the asset out of any; an empty display name gives the default back.
         Errors: NOT_FOUND (`ASSET_NOT_FOUND`, `FOLDER_NOT_FOUND`), ABORTED (`ETAG_MISMATCH`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -266,7 +269,7 @@ class GalleryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UndeleteAsset(self, request, context):
-        """Brings a soft-deleted asset back. Errors: NOT_FOUND (`ASSET_NOT_FOUND`), ALREADY_EXISTS (`ASSET_NOT_DELETED`).
+        """Brings a soft-deleted asset back, as it was; if its folder has gone meanwhile, it is in none. Errors: NOT_FOUND (`ASSET_NOT_FOUND`), ALREADY_EXISTS (`ASSET_NOT_DELETED`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -281,29 +284,30 @@ class GalleryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetAssets(self, request, context):
-        """Returns up to 100 assets in the order asked. All or none: one missing name fails the call.
-        Errors: NOT_FOUND (`ASSET_NOT_FOUND`, with the name).
+        """Returns up to 100 assets in the order asked, view BASIC; a name asked for twice comes twice. All or none: one missing name fails the call.
+        Errors: NOT_FOUND (`ASSET_NOT_FOUND`, with the name), INVALID_ARGUMENT (`INVALID_FIELD`: the answer would be larger than 2 MiB; name fewer).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchMoveAssets(self, request, context):
-        """Moves up to 100 assets into one folder. All or none; no bytes are copied.
+        """Moves up to 100 assets into one folder. All or none; no bytes are copied. Answer and errors: as `BatchGetAssets`; nothing is changed then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchDeleteAssets(self, request, context):
-        """Soft-deletes up to 100 assets. All or none.
+        """Soft-deletes up to 100 assets. All or none. Answer and errors: as `BatchGetAssets`; nothing is changed then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchTagAssets(self, request, context):
-        """Adds tags to and removes tags from up to 100 assets. All or none.
+        """Adds tags to and removes tags from up to 100 assets. All or none: one that would have more than 50 tags fails the call (`INVALID_FIELD`, with its name).
+        Answer and errors: as `BatchGetAssets`; nothing is changed then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -350,7 +354,9 @@ class GalleryServiceServicer:
 
     def RenameFolder(self, request, context):
         """Gives a folder another path; all below it moves along. Names of folders and assets stay, no bytes are copied.
-        Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), INVALID_ARGUMENT (a folder cannot move below itself).
+        Missing parents of the new path are created.
+        Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), ABORTED (`ETAG_MISMATCH`),
+        INVALID_ARGUMENT (`INVALID_FOLDER_PATH`: below itself, or a path too long or too deep, also of a folder below it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -358,6 +364,8 @@ class GalleryServiceServicer:
 
     def DeleteFolder(self, request, context):
         """Deletes a folder by the rule given for its contents. A large one is emptied in steps: a call that failed is repeated.
+        A folder that would move to where the parent has one of that name is not merged with it: ALREADY_EXISTS (`FOLDER_EXISTS`).
+        Soft-deleted assets in it do not count as contents: they move to the parent with the others, or are in no folder any more.
         Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -55,6 +55,8 @@ class GalleryServiceStub:
     """
     AnnotateAsset: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.AnnotateAssetRequest, _gallery_service_pb2.Asset]
     """Adds what another service learned about an asset: analysis, usage and cost. gRPC-only, and for service principals only.
+    Usage and cost are added exactly, each request id once (the newest 64 of an asset are remembered). A sum with a part
+    that is UNPRICED is UNPRICED; of two other sources it has the less certain one.
     Errors: NOT_FOUND (`ASSET_NOT_FOUND`), PERMISSION_DENIED (`SERVICE_PRINCIPAL_REQUIRED`).
     """
     CreateUpload: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.CreateUploadRequest, _gallery_service_pb2.Upload]
@@ -76,7 +78,8 @@ class GalleryServiceStub:
     Errors: INVALID_ARGUMENT (`INVALID_PAGE_TOKEN`, `INVALID_FIELD`).
     """
     UpdateAsset: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.UpdateAssetRequest, _gallery_service_pb2.Asset]
-    """Changes display name, folder, tags, labels or favorite mark of an asset.
+    """Changes display name, folder, tags, labels or favorite mark of an asset, also of a soft-deleted one.
+    A folder's path is created when missing; an empty folder takes the asset out of any; an empty display name gives the default back.
     Errors: NOT_FOUND (`ASSET_NOT_FOUND`, `FOLDER_NOT_FOUND`), ABORTED (`ETAG_MISMATCH`).
     """
     DeleteAsset: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.DeleteAssetRequest, _gallery_service_pb2.Asset]
@@ -84,21 +87,23 @@ class GalleryServiceStub:
     Errors: NOT_FOUND (`ASSET_NOT_FOUND`), ABORTED (`ETAG_MISMATCH`).
     """
     UndeleteAsset: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.UndeleteAssetRequest, _gallery_service_pb2.Asset]
-    """Brings a soft-deleted asset back. Errors: NOT_FOUND (`ASSET_NOT_FOUND`), ALREADY_EXISTS (`ASSET_NOT_DELETED`)."""
+    """Brings a soft-deleted asset back, as it was; if its folder has gone meanwhile, it is in none. Errors: NOT_FOUND (`ASSET_NOT_FOUND`), ALREADY_EXISTS (`ASSET_NOT_DELETED`)."""
     PurgeAsset: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.PurgeAssetRequest, _empty_pb2.Empty]
     """Removes a soft-deleted asset and its bytes for good, before its purge time.
     Errors: NOT_FOUND (`ASSET_NOT_FOUND`), FAILED_PRECONDITION (`ASSET_NOT_DELETED`).
     """
     BatchGetAssets: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.BatchGetAssetsRequest, _gallery_service_pb2.BatchGetAssetsResponse]
-    """Returns up to 100 assets in the order asked. All or none: one missing name fails the call.
-    Errors: NOT_FOUND (`ASSET_NOT_FOUND`, with the name).
+    """Returns up to 100 assets in the order asked, view BASIC; a name asked for twice comes twice. All or none: one missing name fails the call.
+    Errors: NOT_FOUND (`ASSET_NOT_FOUND`, with the name), INVALID_ARGUMENT (`INVALID_FIELD`: the answer would be larger than 2 MiB; name fewer).
     """
     BatchMoveAssets: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.BatchMoveAssetsRequest, _gallery_service_pb2.BatchMoveAssetsResponse]
-    """Moves up to 100 assets into one folder. All or none; no bytes are copied."""
+    """Moves up to 100 assets into one folder. All or none; no bytes are copied. Answer and errors: as `BatchGetAssets`; nothing is changed then."""
     BatchDeleteAssets: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.BatchDeleteAssetsRequest, _gallery_service_pb2.BatchDeleteAssetsResponse]
-    """Soft-deletes up to 100 assets. All or none."""
+    """Soft-deletes up to 100 assets. All or none. Answer and errors: as `BatchGetAssets`; nothing is changed then."""
     BatchTagAssets: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.BatchTagAssetsRequest, _gallery_service_pb2.BatchTagAssetsResponse]
-    """Adds tags to and removes tags from up to 100 assets. All or none."""
+    """Adds tags to and removes tags from up to 100 assets. All or none: one that would have more than 50 tags fails the call (`INVALID_FIELD`, with its name).
+    Answer and errors: as `BatchGetAssets`; nothing is changed then.
+    """
     DownloadAsset: _grpc.UnaryStreamMultiCallable[_gallery_service_pb2.DownloadAssetRequest, _httpbody_pb2.HttpBody]
     """Streams the bytes of an asset or of one of its derivatives, in messages of 64 to 256 KiB.
 
@@ -117,10 +122,14 @@ class GalleryServiceStub:
     """Lists folders by path."""
     RenameFolder: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.RenameFolderRequest, _gallery_service_pb2.Folder]
     """Gives a folder another path; all below it moves along. Names of folders and assets stay, no bytes are copied.
-    Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), INVALID_ARGUMENT (a folder cannot move below itself).
+    Missing parents of the new path are created.
+    Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), ABORTED (`ETAG_MISMATCH`),
+    INVALID_ARGUMENT (`INVALID_FOLDER_PATH`: below itself, or a path too long or too deep, also of a folder below it).
     """
     DeleteFolder: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.DeleteFolderRequest, _empty_pb2.Empty]
     """Deletes a folder by the rule given for its contents. A large one is emptied in steps: a call that failed is repeated.
+    A folder that would move to where the parent has one of that name is not merged with it: ALREADY_EXISTS (`FOLDER_EXISTS`).
+    Soft-deleted assets in it do not count as contents: they move to the parent with the others, or are in no folder any more.
     Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`).
     """
     ListTags: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.ListTagsRequest, _gallery_service_pb2.ListTagsResponse]
@@ -170,6 +179,8 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     """
     AnnotateAsset: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.AnnotateAssetRequest, _gallery_service_pb2.Asset]  # type: ignore[assignment]
     """Adds what another service learned about an asset: analysis, usage and cost. gRPC-only, and for service principals only.
+    Usage and cost are added exactly, each request id once (the newest 64 of an asset are remembered). A sum with a part
+    that is UNPRICED is UNPRICED; of two other sources it has the less certain one.
     Errors: NOT_FOUND (`ASSET_NOT_FOUND`), PERMISSION_DENIED (`SERVICE_PRINCIPAL_REQUIRED`).
     """
     CreateUpload: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.CreateUploadRequest, _gallery_service_pb2.Upload]  # type: ignore[assignment]
@@ -191,7 +202,8 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     Errors: INVALID_ARGUMENT (`INVALID_PAGE_TOKEN`, `INVALID_FIELD`).
     """
     UpdateAsset: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.UpdateAssetRequest, _gallery_service_pb2.Asset]  # type: ignore[assignment]
-    """Changes display name, folder, tags, labels or favorite mark of an asset.
+    """Changes display name, folder, tags, labels or favorite mark of an asset, also of a soft-deleted one.
+    A folder's path is created when missing; an empty folder takes the asset out of any; an empty display name gives the default back.
     Errors: NOT_FOUND (`ASSET_NOT_FOUND`, `FOLDER_NOT_FOUND`), ABORTED (`ETAG_MISMATCH`).
     """
     DeleteAsset: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.DeleteAssetRequest, _gallery_service_pb2.Asset]  # type: ignore[assignment]
@@ -199,21 +211,23 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     Errors: NOT_FOUND (`ASSET_NOT_FOUND`), ABORTED (`ETAG_MISMATCH`).
     """
     UndeleteAsset: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.UndeleteAssetRequest, _gallery_service_pb2.Asset]  # type: ignore[assignment]
-    """Brings a soft-deleted asset back. Errors: NOT_FOUND (`ASSET_NOT_FOUND`), ALREADY_EXISTS (`ASSET_NOT_DELETED`)."""
+    """Brings a soft-deleted asset back, as it was; if its folder has gone meanwhile, it is in none. Errors: NOT_FOUND (`ASSET_NOT_FOUND`), ALREADY_EXISTS (`ASSET_NOT_DELETED`)."""
     PurgeAsset: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.PurgeAssetRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Removes a soft-deleted asset and its bytes for good, before its purge time.
     Errors: NOT_FOUND (`ASSET_NOT_FOUND`), FAILED_PRECONDITION (`ASSET_NOT_DELETED`).
     """
     BatchGetAssets: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.BatchGetAssetsRequest, _gallery_service_pb2.BatchGetAssetsResponse]  # type: ignore[assignment]
-    """Returns up to 100 assets in the order asked. All or none: one missing name fails the call.
-    Errors: NOT_FOUND (`ASSET_NOT_FOUND`, with the name).
+    """Returns up to 100 assets in the order asked, view BASIC; a name asked for twice comes twice. All or none: one missing name fails the call.
+    Errors: NOT_FOUND (`ASSET_NOT_FOUND`, with the name), INVALID_ARGUMENT (`INVALID_FIELD`: the answer would be larger than 2 MiB; name fewer).
     """
     BatchMoveAssets: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.BatchMoveAssetsRequest, _gallery_service_pb2.BatchMoveAssetsResponse]  # type: ignore[assignment]
-    """Moves up to 100 assets into one folder. All or none; no bytes are copied."""
+    """Moves up to 100 assets into one folder. All or none; no bytes are copied. Answer and errors: as `BatchGetAssets`; nothing is changed then."""
     BatchDeleteAssets: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.BatchDeleteAssetsRequest, _gallery_service_pb2.BatchDeleteAssetsResponse]  # type: ignore[assignment]
-    """Soft-deletes up to 100 assets. All or none."""
+    """Soft-deletes up to 100 assets. All or none. Answer and errors: as `BatchGetAssets`; nothing is changed then."""
     BatchTagAssets: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.BatchTagAssetsRequest, _gallery_service_pb2.BatchTagAssetsResponse]  # type: ignore[assignment]
-    """Adds tags to and removes tags from up to 100 assets. All or none."""
+    """Adds tags to and removes tags from up to 100 assets. All or none: one that would have more than 50 tags fails the call (`INVALID_FIELD`, with its name).
+    Answer and errors: as `BatchGetAssets`; nothing is changed then.
+    """
     DownloadAsset: _aio.UnaryStreamMultiCallable[_gallery_service_pb2.DownloadAssetRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Streams the bytes of an asset or of one of its derivatives, in messages of 64 to 256 KiB.
 
@@ -232,10 +246,14 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     """Lists folders by path."""
     RenameFolder: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.RenameFolderRequest, _gallery_service_pb2.Folder]  # type: ignore[assignment]
     """Gives a folder another path; all below it moves along. Names of folders and assets stay, no bytes are copied.
-    Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), INVALID_ARGUMENT (a folder cannot move below itself).
+    Missing parents of the new path are created.
+    Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), ABORTED (`ETAG_MISMATCH`),
+    INVALID_ARGUMENT (`INVALID_FOLDER_PATH`: below itself, or a path too long or too deep, also of a folder below it).
     """
     DeleteFolder: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.DeleteFolderRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a folder by the rule given for its contents. A large one is emptied in steps: a call that failed is repeated.
+    A folder that would move to where the parent has one of that name is not merged with it: ALREADY_EXISTS (`FOLDER_EXISTS`).
+    Soft-deleted assets in it do not count as contents: they move to the parent with the others, or are in no folder any more.
     Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`).
     """
     ListTags: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.ListTagsRequest, _gallery_service_pb2.ListTagsResponse]  # type: ignore[assignment]
@@ -300,6 +318,8 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_service_pb2.Asset, _abc.Awaitable[_gallery_service_pb2.Asset]]:
         """Adds what another service learned about an asset: analysis, usage and cost. gRPC-only, and for service principals only.
+        Usage and cost are added exactly, each request id once (the newest 64 of an asset are remembered). A sum with a part
+        that is UNPRICED is UNPRICED; of two other sources it has the less certain one.
         Errors: NOT_FOUND (`ASSET_NOT_FOUND`), PERMISSION_DENIED (`SERVICE_PRINCIPAL_REQUIRED`).
         """
 
@@ -351,7 +371,8 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gallery_service_pb2.UpdateAssetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_service_pb2.Asset, _abc.Awaitable[_gallery_service_pb2.Asset]]:
-        """Changes display name, folder, tags, labels or favorite mark of an asset.
+        """Changes display name, folder, tags, labels or favorite mark of an asset, also of a soft-deleted one.
+        A folder's path is created when missing; an empty folder takes the asset out of any; an empty display name gives the default back.
         Errors: NOT_FOUND (`ASSET_NOT_FOUND`, `FOLDER_NOT_FOUND`), ABORTED (`ETAG_MISMATCH`).
         """
 
@@ -371,7 +392,7 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gallery_service_pb2.UndeleteAssetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_service_pb2.Asset, _abc.Awaitable[_gallery_service_pb2.Asset]]:
-        """Brings a soft-deleted asset back. Errors: NOT_FOUND (`ASSET_NOT_FOUND`), ALREADY_EXISTS (`ASSET_NOT_DELETED`)."""
+        """Brings a soft-deleted asset back, as it was; if its folder has gone meanwhile, it is in none. Errors: NOT_FOUND (`ASSET_NOT_FOUND`), ALREADY_EXISTS (`ASSET_NOT_DELETED`)."""
 
     @_abc_1.abstractmethod
     def PurgeAsset(
@@ -389,8 +410,8 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gallery_service_pb2.BatchGetAssetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_service_pb2.BatchGetAssetsResponse, _abc.Awaitable[_gallery_service_pb2.BatchGetAssetsResponse]]:
-        """Returns up to 100 assets in the order asked. All or none: one missing name fails the call.
-        Errors: NOT_FOUND (`ASSET_NOT_FOUND`, with the name).
+        """Returns up to 100 assets in the order asked, view BASIC; a name asked for twice comes twice. All or none: one missing name fails the call.
+        Errors: NOT_FOUND (`ASSET_NOT_FOUND`, with the name), INVALID_ARGUMENT (`INVALID_FIELD`: the answer would be larger than 2 MiB; name fewer).
         """
 
     @_abc_1.abstractmethod
@@ -399,7 +420,7 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gallery_service_pb2.BatchMoveAssetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_service_pb2.BatchMoveAssetsResponse, _abc.Awaitable[_gallery_service_pb2.BatchMoveAssetsResponse]]:
-        """Moves up to 100 assets into one folder. All or none; no bytes are copied."""
+        """Moves up to 100 assets into one folder. All or none; no bytes are copied. Answer and errors: as `BatchGetAssets`; nothing is changed then."""
 
     @_abc_1.abstractmethod
     def BatchDeleteAssets(
@@ -407,7 +428,7 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gallery_service_pb2.BatchDeleteAssetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_service_pb2.BatchDeleteAssetsResponse, _abc.Awaitable[_gallery_service_pb2.BatchDeleteAssetsResponse]]:
-        """Soft-deletes up to 100 assets. All or none."""
+        """Soft-deletes up to 100 assets. All or none. Answer and errors: as `BatchGetAssets`; nothing is changed then."""
 
     @_abc_1.abstractmethod
     def BatchTagAssets(
@@ -415,7 +436,9 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gallery_service_pb2.BatchTagAssetsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_service_pb2.BatchTagAssetsResponse, _abc.Awaitable[_gallery_service_pb2.BatchTagAssetsResponse]]:
-        """Adds tags to and removes tags from up to 100 assets. All or none."""
+        """Adds tags to and removes tags from up to 100 assets. All or none: one that would have more than 50 tags fails the call (`INVALID_FIELD`, with its name).
+        Answer and errors: as `BatchGetAssets`; nothing is changed then.
+        """
 
     @_abc_1.abstractmethod
     def DownloadAsset(
@@ -470,7 +493,9 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_service_pb2.Folder, _abc.Awaitable[_gallery_service_pb2.Folder]]:
         """Gives a folder another path; all below it moves along. Names of folders and assets stay, no bytes are copied.
-        Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), INVALID_ARGUMENT (a folder cannot move below itself).
+        Missing parents of the new path are created.
+        Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), ABORTED (`ETAG_MISMATCH`),
+        INVALID_ARGUMENT (`INVALID_FOLDER_PATH`: below itself, or a path too long or too deep, also of a folder below it).
         """
 
     @_abc_1.abstractmethod
@@ -480,6 +505,8 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
         """Deletes a folder by the rule given for its contents. A large one is emptied in steps: a call that failed is repeated.
+        A folder that would move to where the parent has one of that name is not merged with it: ALREADY_EXISTS (`FOLDER_EXISTS`).
+        Soft-deleted assets in it do not count as contents: they move to the parent with the others, or are in no folder any more.
         Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`).
         """
 
