@@ -11,6 +11,9 @@ from typing import Protocol
 from services.gallery.domain.assets import MediaType
 
 
+FOLDER_PREFIX = "_folders/"
+
+
 @dataclass(frozen=True, slots=True)
 class BlobKey:
     """A blob's address: the container of a media type, and a name of ours, never one of a user's."""
@@ -44,6 +47,11 @@ def document_key(media_type: MediaType, asset_id: str) -> BlobKey:
 def staging_key(upload_id: str) -> BlobKey:
     """Where a client puts the bytes of a direct upload. No asset's id has an underscore."""
     return BlobKey(MediaType.IMAGE, f"_staging/{upload_id}")
+
+
+def folder_document_key(folder_id: str) -> BlobKey:
+    """Where a folder's document is, whatever is in the folder. No asset's id has an underscore."""
+    return BlobKey(MediaType.IMAGE, f"{FOLDER_PREFIX}{folder_id}.json")
 
 
 class Content(Protocol):
@@ -105,8 +113,8 @@ class BlobStore(Protocol):
     def walk(self, container: MediaType, prefix: str = "") -> AsyncGenerator[BlobFacts, None]:
         """Every committed blob whose name begins so, by name; a page of them is held at a time."""
 
-    async def delete(self, key: BlobKey) -> None:
-        """Removes a blob; that there is none is no error."""
+    async def delete(self, key: BlobKey, *, etag: str | None = None) -> None:
+        """Removes a blob; that there is none is no error. With an `etag` only that version; another one stays."""
 
     async def discard(self, key: BlobKey) -> None:
         """Removes a blob to which others have a link: whatever they have made of it, none being no error."""

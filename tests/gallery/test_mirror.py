@@ -2,19 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 
 from services.common.database import create_engine
 from services.gallery.adapters.azure_blobs import AzureBlobStore
-from services.gallery.adapters.catalog import Catalog
-from services.gallery.adapters.listing import Listing
 from services.gallery.adapters.mirror import Mirror
 from services.gallery.domain.assets import MediaType
 from services.gallery.domain.document import from_document
-from services.gallery.library import Library
+from services.gallery.mirroring import Mirroring
 from services.gallery.ports import BlobKey
 from tests.gallery.harness import Client, Gallery
 from tests.support.media import png
@@ -47,12 +44,12 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> SlowStorage:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def other_process(gallery: Gallery) -> AsyncIterator[Library]:
+async def other_process(gallery: Gallery) -> AsyncIterator[Mirroring]:
     """A second mirror of the same gallery."""
     engine = create_engine(gallery.settings, application_name="another gallery")
     containers = {MediaType.IMAGE: gallery.settings.image_container, MediaType.VIDEO: gallery.settings.video_container}
     blobs = AzureBlobStore(gallery.storage, containers)
-    yield Library(Catalog(engine), Listing(engine), Mirror(engine), blobs, retention=timedelta(days=1))
+    yield Mirroring(Mirror(engine), blobs)
     await engine.dispose()
 
 
@@ -83,7 +80,7 @@ async def test_a_change_in_the_middle_of_the_writing_is_written_next(user: Clien
 
 
 async def test_of_several_mirrors_one_writes_an_asset_and_the_others_go_on_with_the_rest(
-    user: Client, slow: SlowStorage, other_process: Library
+    user: Client, slow: SlowStorage, other_process: Mirroring
 ) -> None:
     """Two writers of one document could end in the wrong order."""
     first, second = await user.upload(PICTURE), await user.upload(PICTURE)
@@ -91,7 +88,7 @@ async def test_of_several_mirrors_one_writes_an_asset_and_the_others_go_on_with_
     await slow.reached.wait()
     slow.written.clear()
     await user.delete(second.name)
-    while await other_process.mirror_one_change():
+    while await other_process.mirror_some_assets():
         pass
     assert slow.written == [f"{second.name[7:]}/asset.json"]
     slow.go_on.set()

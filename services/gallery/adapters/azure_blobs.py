@@ -40,6 +40,9 @@ BLOCK_BYTES = 4 * 1024 * 1024
 PIECE_BYTES = 1024 * 1024
 """What one request reads: all that a stalled reader holds."""
 
+LISTED_BLOBS = 5000
+"""What one request lists: the service's own limit."""
+
 _HASH = "sha256"
 _CONDITION_FAILED = 412
 
@@ -63,9 +66,12 @@ def client_options() -> dict[str, Any]:
 class AzureBlobStore:
     """Implements `ports.BlobStore`. The client belongs to the caller, who closes it."""
 
-    def __init__(self, client: BlobServiceClient, containers: Mapping[MediaType, str]) -> None:
+    def __init__(
+        self, client: BlobServiceClient, containers: Mapping[MediaType, str], *, page_size: int = LISTED_BLOBS
+    ) -> None:
         self._client = client
         self._containers = containers
+        self._page_size = page_size
 
     async def prepare(self) -> None:
         """See `ports.BlobStore`. An identity that may only write blobs is enough where the containers exist."""
@@ -99,11 +105,10 @@ class AzureBlobStore:
         self, key: BlobKey, *, start: int, length: int, etag: str | None = None
     ) -> AsyncGenerator[bytes, None]:
         """See `ports.BlobStore`. Pieces are requests of their own, all of one version of the blob (If-Match)."""
-        condition: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag else {}
         try:
             async with _call():
                 download = await self._blob(key).download_blob(
-                    offset=start, length=length, max_concurrency=1, **condition
+                    offset=start, length=length, max_concurrency=1, **_only(etag)
                 )
             pieces = aiter(download.chunks())
             while True:
@@ -126,7 +131,9 @@ class AzureBlobStore:
     async def walk(self, container: MediaType, prefix: str = "") -> AsyncGenerator[BlobFacts, None]:
         """See `ports.BlobStore`."""
         client = self._client.get_container_client(self._containers[container])
-        pages = client.list_blobs(name_starts_with=prefix, include=["metadata"]).by_page()
+        pages = client.list_blobs(
+            name_starts_with=prefix, include=["metadata"], results_per_page=self._page_size
+        ).by_page()
         while True:
             async with _call():
                 page = await anext(pages, None)
@@ -136,11 +143,11 @@ class AzureBlobStore:
             for facts in found:
                 yield facts
 
-    async def delete(self, key: BlobKey) -> None:
+    async def delete(self, key: BlobKey, *, etag: str | None = None) -> None:
         """See `ports.BlobStore`."""
         async with _call():
-            with suppress(ResourceNotFoundError):
-                await self._blob(key).delete_blob()
+            with suppress(ResourceNotFoundError, ResourceModifiedError):
+                await self._blob(key).delete_blob(**_only(etag))
 
     async def discard(self, key: BlobKey) -> None:
         """See `ports.BlobStore`. Who may write may also lease, snapshot, and stage blocks without committing them."""
@@ -201,6 +208,11 @@ def _facts(key: BlobKey, found: BlobProperties) -> BlobFacts:
         mime_type=found.content_settings.content_type or "",
         write_time=found.last_modified,
     )
+
+
+def _only(etag: str | None) -> dict[str, Any]:
+    """The condition that a blob is of this version, if one is given."""
+    return {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag else {}
 
 
 def _settings(mime_type: str) -> ContentSettings:

@@ -67,9 +67,10 @@ class MemoryBlobStore:
         for key in sorted(keys, key=lambda found: found.name):
             yield await self.facts(key)
 
-    async def delete(self, key: BlobKey) -> None:
+    async def delete(self, key: BlobKey, *, etag: str | None = None) -> None:
         """See `ports.BlobStore`."""
-        self._blobs.pop(key, None)
+        if key in self._blobs and etag in (None, self._blobs[key].etag):
+            del self._blobs[key]
 
     async def discard(self, key: BlobKey) -> None:
         """See `ports.BlobStore`."""

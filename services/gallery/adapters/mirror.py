@@ -1,50 +1,121 @@
-"""Which assets' documents are behind their rows. Several processes may ask at once: each asset goes to one of them."""
+"""Which documents are behind their rows. Several processes may ask at once: each document goes to one of them.
 
-from collections.abc import AsyncIterator
+The lock of a document is held while storage works, unlike the asset's (`attempts.py`). Removals take it as well: after
+a removal no mirror writes the document again, because it reads the row under the lock, and the row is gone.
+"""
+
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.gallery.adapters.rows import select_assets, to_asset
-from services.gallery.adapters.tables import asset
+from services.gallery.adapters.tables import asset, folder
 from services.gallery.domain.assets import Asset
+from services.gallery.domain.folders import FolderRecord
 
-CLAIM_CHOICE = 20
-"""So many mirrors can be at work at once."""
+CLAIM_CHOICE = 1000
+"""Claims are made among so many of the oldest: enough for all mirrors at work."""
 
-# "galm": sets these advisory locks apart from others in the database.
-_MIRROR = 0x67616C6D
-_IS_UNDOCUMENTED = asset.c.document_revision < asset.c.revision
+# "galm" and "galf": set these advisory locks apart from others in the database.
+_ASSET_DOCUMENT = 0x67616C6D
+_FOLDER_DOCUMENT = 0x67616C66
+
+T = TypeVar("T", Asset, FolderRecord)
+
+
+@dataclass
+class Batch(Generic[T]):
+    """What was claimed, and what of it has been written."""
+
+    items: Sequence[T]
+    written: list[T] = field(default_factory=list)
+
+
+def lock_of_asset_document(asset_id: sa.ColumnElement[str] | str) -> sa.ColumnElement[bool]:
+    """Tries the lock of `asset.json` until the transaction's end."""
+    return sa.func.pg_try_advisory_xact_lock(sa.func.hashtextextended(asset_id, _ASSET_DOCUMENT))
+
+
+def lock_of_folder_document(folder_id: sa.ColumnElement[str] | str) -> sa.ColumnElement[bool]:
+    """Tries the lock of a folder's document until the transaction's end."""
+    return sa.func.pg_try_advisory_xact_lock(sa.func.hashtextextended(folder_id, _FOLDER_DOCUMENT))
 
 
 class Mirror:
-    """The rows that `asset.json` has yet to follow."""
+    """The rows that documents have yet to follow.
+
+    A batch holds one database connection and no row: anybody may change what is in it, and it is then behind again.
+    What the block has put in `written` counts as written when the block ends well.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
     @asynccontextmanager
-    async def undocumented(self) -> AsyncIterator[Asset | None]:
-        """An asset whose `asset.json` is older than its row; marked as written when the block ends well.
-
-        Meanwhile no other mirror gets it, and anybody may change it: it is then behind again. None: there is none, or
-        others are at it.
-        """
+    async def assets(self, number: int) -> AsyncIterator[Batch[Asset]]:
+        """At most `number` assets whose `asset.json` is older than its row, and that no other mirror has."""
         async with self._engine.begin() as connection:
-            claimed = await connection.scalar(_claim_undocumented())
-            # Read once it is claimed: the mirror that had it before has perhaps just written it.
-            query = select_assets(full=True).where(asset.c.id == claimed, _IS_UNDOCUMENTED)
-            row = (await connection.execute(query)).mappings().one_or_none()
-            yield to_asset(row) if row is not None else None
-            if row is not None:
-                written = sa.update(asset).where(asset.c.id == row["id"])
-                await connection.execute(written.values(document_revision=row["revision"]))
+            claimed = await _claim(connection, asset, lock_of_asset_document, number)
+            # Read once they are claimed: the mirror that had one before has perhaps just written it.
+            rows = await _behind(connection, select_assets(full=True), asset, claimed)
+            batch = Batch([to_asset(row) for row in rows])
+            yield batch
+            await _mark(connection, asset, batch.written)
+
+    @asynccontextmanager
+    async def folders(self, number: int) -> AsyncIterator[Batch[FolderRecord]]:
+        """The same for folders."""
+        async with self._engine.begin() as connection:
+            claimed = await _claim(connection, folder, lock_of_folder_document, number)
+            rows = await _behind(connection, sa.select(folder), folder, claimed)
+            batch = Batch([to_folder(row) for row in rows])
+            yield batch
+            await _mark(connection, folder, batch.written)
 
 
-def _claim_undocumented() -> sa.Select[tuple[str]]:
+def to_folder(row: RowMapping) -> FolderRecord:
+    """The folder of a row."""
+    return FolderRecord(
+        id=row["id"],
+        owner=row["owner"],
+        path=row["path"],
+        asset_count=row["asset_count"],
+        revision=row["revision"],
+        create_time=row["create_time"],
+        update_time=row["update_time"],
+    )
+
+
+async def _claim(connection: AsyncConnection, table: sa.Table, lock: Any, number: int) -> list[str]:
     """Locks no row, which changes would wait for as long as storage is slow."""
-    oldest = sa.select(asset.c.id).where(_IS_UNDOCUMENTED).order_by(asset.c.update_time).limit(CLAIM_CHOICE).subquery()
-    # A lock is tried for as many rows as this reads: one by one until one is free.
-    free = sa.func.pg_try_advisory_xact_lock(sa.func.hashtextextended(oldest.c.id, _MIRROR))
-    return sa.select(oldest.c.id).where(free).limit(1)
+    is_behind = table.c.document_revision < table.c.revision
+    oldest = sa.select(table.c.id).where(is_behind).order_by(table.c.update_time).limit(CLAIM_CHOICE).subquery()
+    # A lock is tried for as many rows as this reads: one by one until there are enough.
+    return list(await connection.scalars(sa.select(oldest.c.id).where(lock(oldest.c.id)).limit(number)))
+
+
+async def _behind(
+    connection: AsyncConnection, query: sa.Select[Any], table: sa.Table, claimed: Sequence[str]
+) -> Sequence[RowMapping]:
+    if not claimed:
+        return []
+    still = query.where(table.c.id.in_(claimed), table.c.document_revision < table.c.revision)
+    return (await connection.execute(still)).mappings().all()
+
+
+async def _mark(connection: AsyncConnection, table: sa.Table, written: Sequence[Asset | FolderRecord]) -> None:
+    """Leaves out rows that are being changed right now: it must not wait for them, and they are behind anyway."""
+    revisions = {item.id: item.revision for item in written}
+    if not revisions:
+        return
+    free = sa.select(table.c.id).where(table.c.id.in_(revisions)).order_by(table.c.id)
+    ids = await connection.scalars(free.with_for_update(key_share=True, skip_locked=True))
+    rows = [{"this_id": this, "written": revisions[this]} for this in ids]
+    if rows:
+        this = sa.update(table).where(table.c.id == sa.bindparam("this_id"))
+        await connection.execute(this.values(document_revision=sa.bindparam("written")), rows)
