@@ -5,7 +5,7 @@ provably did not accept the call or refused it, YES where it says what it charge
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -16,6 +16,7 @@ import openai
 from services.common.errors import (
     Billed,
     DeadlineExceeded,
+    FailedPrecondition,
     Internal,
     InvalidArgument,
     ResourceExhausted,
@@ -135,6 +136,16 @@ def bad_response(what: str, *, billed: Billed, metadata: Mapping[str, str] | Non
     """The provider answered with something that is no result; `what` is written by us."""
     message = f"The model provider's answer is no result: {what}."
     return Internal("PROVIDER_BAD_RESPONSE", message, billed=billed, metadata=metadata)
+
+
+def answer_invalid(problems: Sequence[str]) -> ServiceError:
+    """A language model wrote something of another form than asked for, and so once more. Both were paid for."""
+    return FailedPrecondition(
+        "MODEL_ANSWER_INVALID",
+        "The language model's answer did not have the form asked for, twice.",
+        billed=Billed.YES,
+        metadata={"problem": problems[0][:300]} if problems else {},
+    )
 
 
 def content_rejected(body: Mapping[str, Any], *, billed: Billed = Billed.NO) -> ServiceError:

@@ -85,7 +85,7 @@ class ChatUsage:
 
 
 def chat_usage(raw: object) -> ChatUsage:
-    """The usage of a chat. Tokens in that are not split by kind count as text: chats bill pictures at the same price."""
+    """The usage of a chat. Tokens in that are not split by kind count as text: in chats pictures cost the same."""
     if not isinstance(raw, Mapping):
         return ChatUsage(None)
     tokens_in, tokens_out = (sane_count(raw.get(name)) for name in _NAMES["chat"])

@@ -1,0 +1,174 @@
+"""A validated answer of a language model: asked for in the strictest way its server takes, repaired once.
+
+Every provider call is a paid call by itself. This module makes none: it says what to ask, in turns that are numbered,
+and the caller runs each through the paid-call protocol, under an intent derived from its own and the turn's number. The
+same request then finds the answers of earlier turns again, whatever process it is taken up in.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from services.common.errors import Billed, ServiceError
+from services.models.failures import CallFailed, answer_invalid
+from services.models.json_answers import json_objects
+from services.models.json_schemas import strict_schema
+from services.models.rows import TextModel
+from services.models.text import REFUSED_FORMAT, TextAnswer
+from services.models.text_requests import RUNGS, CheckedTextRequest, Message, Rung, Schema, TextCall, TextRequest
+
+ShapeT = TypeVar("ShapeT", bound=BaseModel)
+ValueT = TypeVar("ValueT")
+Ask = Callable[[TextCall], Awaitable[TextAnswer]]
+
+# Of an answer that is shown to its model again, and of what is wrong with it.
+_SHOWN_CHARS = 8000
+_PROBLEMS = 8
+_PROBLEM_CHARS = 200
+
+
+class Unfit(Exception):
+    """An answer that is not what was asked for: what the model is told of it, and the error if it cannot do better."""
+
+    def __init__(self, problems: Sequence[str], error: ServiceError) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Generic[ShapeT, ValueT]):
+    """What is asked, the shape of the answer, and its reader, which raises `Unfit` for what no schema can say."""
+
+    request: TextRequest
+    shape: type[ShapeT]
+    read: Callable[[ShapeT], ValueT]
+
+
+@dataclass(frozen=True, slots=True)
+class Obtained(Generic[ValueT]):
+    """The value, and the answers of all turns that were billed, in their order."""
+
+    value: ValueT
+    answers: tuple[TextAnswer, ...]
+
+
+@dataclass(slots=True)
+class Formats:
+    """Which ways to ask for JSON the servers have refused, as long as this process lives."""
+
+    _refused: dict[tuple[str, str], set[Rung]] = field(default_factory=dict)
+
+    def best(self, model: TextModel) -> Rung:
+        """The strictest way that the model's row allows and its server has not refused."""
+        refused = self._refused.get((model.endpoint, model.wire_id), set())
+        return next((rung for rung in RUNGS[RUNGS.index(model.structured) :] if rung not in refused), "prompt")
+
+    def learn(self, model: TextModel, error: ServiceError) -> bool:
+        """Whether the error says that the server does not take a way to ask; it is remembered."""
+        named = error.metadata.get(REFUSED_FORMAT)
+        rung = next((rung for rung in RUNGS if rung == named), None)
+        if rung is None:
+            return False
+        self._refused.setdefault((model.endpoint, model.wire_id), set()).add(rung)
+        return True
+
+
+async def obtain(
+    task: Task[ShapeT, ValueT], checked: CheckedTextRequest, ask: Ask, formats: Formats
+) -> Obtained[ValueT]:
+    """The task's value. `checked` is its request, `ask` makes one paid call and returns or raises what came of it.
+
+    Raises:
+        CallFailed, ServiceError: what `ask` raised. `billed` is YES, and not NO, if a turn before was paid for.
+        ServiceError: the answer was not what was asked for, twice: MODEL_ANSWER_INVALID, or what the reader says.
+    """
+    turns = _Turns(checked, ask, formats, Schema(task.shape.__name__, strict_schema(task.shape)))
+    messages = task.request.messages
+    answer = await turns.take(messages)
+    try:
+        return Obtained(_read(task, answer.content), turns.answers)
+    except Unfit as unfit:
+        messages = (*messages, *_repair(answer.content, unfit.problems))
+    answer = await turns.take(messages)
+    try:
+        return Obtained(_read(task, answer.content), turns.answers)
+    except Unfit as unfit:
+        raise unfit.error from None
+
+
+class _Turns:
+    """The calls of one request, numbered."""
+
+    def __init__(self, checked: CheckedTextRequest, ask: Ask, formats: Formats, schema: Schema) -> None:
+        self._checked = checked
+        self._ask = ask
+        self._formats = formats
+        self._schema = schema
+        self._taken = 0
+        self.answers: tuple[TextAnswer, ...] = ()
+
+    async def take(self, messages: tuple[Message, ...], falls: int = len(RUNGS) - 1) -> TextAnswer:
+        """The answer, asked for in the strictest way that is taken; each refusal of a way is a turn of its own."""
+        try:
+            return await self._turn(messages)
+        except (CallFailed, ServiceError) as failed:
+            error = failed.error if isinstance(failed, CallFailed) else failed
+            if not (falls and self._formats.learn(self._checked.model, error)):
+                if self.answers and error.billed is Billed.NO:
+                    error.billed = Billed.YES
+                raise
+        return await self.take(messages, falls - 1)
+
+    async def _turn(self, messages: tuple[Message, ...]) -> TextAnswer:
+        rung = self._formats.best(self._checked.model)
+        told = messages if rung == "json_schema" else _with_schema(messages, self._schema)
+        call = TextCall(self._checked, told, turn=self._taken, rung=rung, schema=self._schema)
+        self._taken += 1
+        answer = await self._ask(call)
+        self.answers = (*self.answers, answer)
+        return answer
+
+
+def _read(task: Task[ShapeT, ValueT], content: str) -> ValueT:
+    """The value of the last object that fits, for drafts and examples come before it.
+
+    Raises:
+        Unfit: there is none, or the reader says so.
+    """
+    problems: Sequence[str] = ("there is no JSON object in it",)
+    shape: ShapeT | None = None
+    for data in json_objects(content):
+        try:
+            shape = task.shape.model_validate(data)
+        except ValidationError as error:
+            problems = _problems(error)
+    if shape is None:
+        raise Unfit(problems, answer_invalid(problems))
+    return task.read(shape)
+
+
+def _problems(error: ValidationError) -> list[str]:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    texts = (f"{'.'.join(map(str, each['loc'])) or 'the object'}: {each['msg']}" for each in found[:_PROBLEMS])
+    return [text[:_PROBLEM_CHARS] for text in texts]
+
+
+def _repair(content: str, problems: Sequence[str]) -> tuple[Message, Message]:
+    listed = "\n".join(f"- {problem}" for problem in problems)
+    wish = (
+        f"That answer cannot be used:\n{listed}\n"
+        "Do the same task again, for the same material, and mend this. Answer with the JSON object alone."
+    )
+    return Message("assistant", (content[:_SHOWN_CHARS],)), Message("user", (wish,))
+
+
+def _with_schema(messages: tuple[Message, ...], schema: Schema) -> tuple[Message, ...]:
+    """The messages, the first of which says what form the answer has."""
+    written = json.dumps(schema.schema, ensure_ascii=False)
+    form = f"Answer with one JSON object that fits this JSON schema, with nothing before or after it:\n{written}"
+    first = messages[0]
+    return (Message(first.role, (*first.parts, form)), *messages[1:])
