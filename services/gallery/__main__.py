@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -22,8 +23,11 @@ from services.gallery.adapters.azure_blobs import AzureBlobStore
 from services.gallery.adapters.azure_client import open_client, storage_kind
 from services.gallery.adapters.catalog import Catalog
 from services.gallery.adapters.changes import ChangeLog
+from services.gallery.adapters.counts import Counts
+from services.gallery.adapters.derivation import Derivation
 from services.gallery.adapters.folder_tree import Folders
 from services.gallery.adapters.inspection.pool import InspectionLimits, Inspector
+from services.gallery.adapters.inspection.renderer import Renderer
 from services.gallery.adapters.listing import Listing
 from services.gallery.adapters.mirror import Mirror
 from services.gallery.adapters.purges import Purges
@@ -31,10 +35,13 @@ from services.gallery.adapters.removals import Removals
 from services.gallery.adapters.signing import Signing, link_signer
 from services.gallery.adapters.staging import Staging
 from services.gallery.adapters.tables import SCHEMA
+from services.gallery.adapters.words import Words
+from services.gallery.derivatives import DerivativeLimits, Derivatives
 from services.gallery.direct import DirectLimits, DirectUploads
 from services.gallery.domain.assets import MediaType
 from services.gallery.domain.environment import Environment
 from services.gallery.edits import Edits
+from services.gallery.finding import Finding
 from services.gallery.folder_tree import FolderTree
 from services.gallery.housekeeping import Housekeeping
 from services.gallery.library import Library
@@ -80,6 +87,8 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
         await _prepare(blobs, seconds=settings.storage_wait_seconds)
         inspector = Inspector(_inspection_limits(settings), processes=settings.inspection_workers)
         stack.push_async_callback(inspector.close)
+        renderer = Renderer(_rendering_limits(settings), processes=settings.derivative_workers)
+        stack.push_async_callback(renderer.close)
         catalog = Catalog(engine)
         attempts = Attempts(engine)
         storing = Storing(catalog, attempts, blobs, seconds=settings.store_seconds)
@@ -91,20 +100,31 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
         stack.push_async_callback(direct.close)
         environment = _environment(settings, storage_kind(client.url), signer.signing)
         purges, mirroring = Purges(engine), Mirroring(Mirror(engine), blobs)
-        library = Library(catalog, Listing(engine), purges, blobs)
+        library = Library(catalog, purges, blobs)
+        finding = Finding(Listing(engine), Counts(engine), Words(engine))
         registry, draining, log = new_registry(), asyncio.Event(), ChangeLog(engine)
         hub = WatchHub(log, _watch_limits(settings), draining, registry)
         stack.push_async_callback(hub.close)
         leftover = timedelta(seconds=settings.leftover_seconds)
         removals = Removals(engine, settle=leftover)
         housekeeping = Housekeeping(attempts, purges, removals, blobs, limit=leftover, registry=registry)
-        servicer = GalleryServicer(  # type: ignore[abstract]  # what is not built answers UNIMPLEMENTED
+        derivatives = Derivatives(
+            Derivation(engine, lease=timedelta(seconds=settings.derivative_lease_seconds)),
+            blobs,
+            renderer,
+            _derivative_limits(settings),
+            registry,
+        )
+        stack.push_async_callback(derivatives.close)
+        servicer = GalleryServicer(
             uploads,
             library,
             environment,
             direct=direct,
+            derivatives=derivatives,
             links=AssetLinks(catalog, signer),
             edits=Edits(catalog, retention=environment.delete_retention),
+            finding=finding,
             folders=FolderTree(Folders(engine), retention=environment.delete_retention),
             watching=Watching(hub),
             stall_seconds=settings.download_idle_seconds,
@@ -114,12 +134,14 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
             ready=partial(is_reachable, engine),
             background={
                 "mirror": mirroring.mirror_assets,
+                "words": finding.bring_up_words,
                 "second_mirror": mirroring.mirror_assets,
                 "folder_mirror": mirroring.mirror_folders,
                 **housekeeping.tasks,
                 "staged_uploads": StagingSweep(staging, blobs).run_forever,
                 "change_log": log.trim_forever,
                 "watchers": hub.run,
+                **({"derivatives": derivatives.make_forever} if settings.derive_on_ingest else {}),
                 "storage_watch": StorageWatch(blobs, registry).poll_forever,
             },
             registry=registry,
@@ -178,6 +200,18 @@ def _inspection_limits(settings: GallerySettings) -> InspectionLimits:
         max_pixels=settings.max_image_pixels,
         seconds=settings.inspection_seconds,
         memory_bytes=settings.inspection_memory_bytes,
+    )
+
+
+def _rendering_limits(settings: GallerySettings) -> InspectionLimits:
+    return replace(_inspection_limits(settings), seconds=settings.derivative_seconds)
+
+
+def _derivative_limits(settings: GallerySettings) -> DerivativeLimits:
+    return DerivativeLimits(
+        concurrent=settings.derivative_workers,
+        wait_seconds=settings.derivative_wait_seconds,
+        spool_directory=settings.spool_directory,
     )
 
 

@@ -18,16 +18,13 @@ import structlog
 from services.common.errors import ServiceError
 from services.gallery.adapters.catalog import Catalog
 from services.gallery.adapters.signing import LinkSigner
-from services.gallery.adapters.staging import Staging, Swept
+from services.gallery.adapters.staging import Staging
 from services.gallery.domain import failures
 from services.gallery.domain.assets import Asset
 from services.gallery.domain.links import Link
 from services.gallery.domain.staging import Announced, DirectUpload
 from services.gallery.ports import BlobMissing, BlobStore, staging_key
 from services.gallery.uploads import Uploads
-
-SWEEP_PAUSE_SECONDS = 60.0
-SWEPT_AT_A_TIME = 20
 
 REQUIRED_HEADERS = {"x-ms-blob-type": "BlockBlob"}
 """Put Blob wants it. One such request takes 5,000 MiB, more than any upload may have."""
@@ -45,7 +42,7 @@ class DirectLimits:
 
 
 class DirectUploads:
-    """Opens, completes and sweeps direct uploads."""
+    """Opens and completes direct uploads."""
 
     def __init__(
         self,
@@ -107,27 +104,6 @@ class DirectUploads:
         for task in self._completing.values():
             task.cancel()
         await asyncio.gather(*self._completing.values(), return_exceptions=True)
-
-    async def sweep_forever(self) -> None:
-        """Sweeps what was staged and is of no use any more; any number of processes may do it at once."""
-        while True:
-            if not await self.sweep():
-                await asyncio.sleep(SWEEP_PAUSE_SECONDS)
-
-    async def sweep(self) -> int:
-        """Sweeps up to SWEPT_AT_A_TIME uploads: how many there were. What fails is tried again when its lease ends."""
-        claimed = await self._staging.claim(limit=SWEPT_AT_A_TIME)
-        for upload in claimed:
-            await self._sweep(upload)
-        return len(claimed)
-
-    async def _sweep(self, upload: Swept) -> None:
-        try:
-            await self._blobs.discard(staging_key(upload.id))
-        except ServiceError as error:
-            _log.warning("staged_upload_not_swept", upload=upload.id, reason=error.reason)
-        else:
-            await self._staging.swept(upload)
 
     async def _complete(self, upload: DirectUpload, is_expired: bool) -> Asset:
         announced = upload.announced

@@ -178,7 +178,7 @@ class LinkSigner:
         """
         return await self._sign(key, BlobSasPermissions(create=True, write=True), ttl)
 
-    async def _sign(self, key: BlobKey, may: BlobSasPermissions, ttl: timedelta, **overrides: str) -> Link:
+    async def _sign(self, key: BlobKey, may: BlobSasPermissions, ttl: timedelta, **overrides: Any) -> Link:
         if self._keys is None:
             raise failures.links_not_configured()
         if not timedelta(0) < ttl <= LONGEST_TTL:
@@ -216,8 +216,9 @@ def _keys_of(client: BlobServiceClient, settings: GallerySettings) -> tuple[Keys
         _log.warning("no_links", reason="AZURE_STORAGE_ACCOUNT_NAME is needed: the service URL does not tell it")
         return None, ""
     # As the SDK's documentation reads it for signing; a connection string with a signature has no key.
-    key, account = (getattr(client.credential, name, None) for name in ("account_key", "account_name"))
-    return (AccountKey(key), account) if key and account else (None, "")
+    shared: Any = client.credential
+    key: str = getattr(shared, "account_key", "")
+    return (AccountKey(key), shared.account_name) if key else (None, "")
 
 
 def _utc_now() -> datetime:

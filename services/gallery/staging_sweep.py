@@ -1,0 +1,43 @@
+"""Removes what clients have put into storage and nobody needs any more."""
+
+import asyncio
+
+import structlog
+
+from services.common.errors import ServiceError
+from services.gallery.adapters.staging import Staging, Swept
+from services.gallery.ports import BlobStore, staging_key
+
+PAUSE_SECONDS = 60.0
+AT_A_TIME = 20
+
+_log = structlog.get_logger(__name__)
+
+
+class StagingSweep:
+    """Sweeps uploads whose time is over. Any number of processes may do it at once."""
+
+    def __init__(self, staging: Staging, blobs: BlobStore) -> None:
+        self._staging = staging
+        self._blobs = blobs
+
+    async def run_forever(self) -> None:
+        """Sweeps until cancelled."""
+        while True:
+            if not await self.sweep():
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def sweep(self) -> int:
+        """Sweeps up to AT_A_TIME uploads: how many there were. What fails is tried again when its lease ends."""
+        claimed = await self._staging.claim(limit=AT_A_TIME)
+        for upload in claimed:
+            await self._sweep(upload)
+        return len(claimed)
+
+    async def _sweep(self, upload: Swept) -> None:
+        try:
+            await self._blobs.discard(staging_key(upload.id))
+        except ServiceError as error:
+            _log.warning("staged_upload_not_swept", upload=upload.id, reason=error.reason)
+        else:
+            await self._staging.swept(upload)
