@@ -1,37 +1,27 @@
 """Requests of the contract to the domain's terms, and answers back. Pure."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from services.common.caller import Caller
 from services.common.errors import InvalidArgument
 from services.common.names import ResourceName
-from services.common.pages import Page, PositionValue
-from services.gallery.convert_assets import asset_message, media_type_of, provenance_of
+from services.gallery.convert_assets import provenance_of
 from services.gallery.domain import failures
-from services.gallery.domain.assets import Asset, MediaType
 from services.gallery.domain.downloads import Conditions
 from services.gallery.domain.environment import Environment
 from services.gallery.domain.folders import parse_folder
-from services.gallery.domain.listing import MAX_COUNT, Filters, Position
 from services.gallery.domain.uploads import Declared, UploadRequest
 
 ASSET = ResourceName("assets/{asset}", id_pattern=r"[a-z0-9-]{1,63}")
 
-MAX_LISTED_ASSETS = 200
-PAGE_KEYS: tuple[type[PositionValue], ...] = (datetime, str)
 PAGE_BYTES = 300 * 1024
 """A page ends early here. JSON can be six times as large (control characters), and must stay below 2 MiB."""
 
 UPLOAD_LENGTH_KEY = "x-upload-content-length"
 """The Content-Length of a raw body, handed on by the gateway, which takes it from nobody else."""
-
-_DEFAULT_ORDER = "create_time desc"
-_OTHER_ORDERS = frozenset({"create_time", "update_time desc", "display_name", "size_bytes desc"})
 
 
 def asset_id_of(name: str, *, field: str = "name") -> str:
@@ -87,76 +77,6 @@ def content_upload_of(message: pb.UploadAssetContentRequest, length: str, caller
     )
 
 
-def filters_of(request: pb.ListAssetsRequest) -> Filters:
-    """The filters of a list.
-
-    Raises:
-        InvalidArgument: INVALID_FIELD, INVALID_FOLDER_PATH.
-        Unimplemented: a field that is not served yet.
-    """
-    refuse_nul(request)
-    if request.query:
-        raise failures.not_implemented("query", "full-text search")
-    _check_order(request.order_by)
-    return Filters(
-        folder=parse_folder(request.folder),
-        include_subfolders=request.include_subfolders,
-        media_type=media_type_of(request.media_type),
-        tags=tuple(request.tags),
-        model=request.model,
-        origin=request.origin,
-        favorite=request.favorite if request.HasField("favorite") else None,
-        created_after=_time_of(request, "created_after"),
-        created_before=_time_of(request, "created_before"),
-        show_deleted=request.show_deleted,
-    )
-
-
-def position_of(page: Page) -> Position | None:
-    """Where the page before ended; `page` was read with the keys `(datetime, str)`."""
-    match page.position:
-        case (datetime() as create_time, str() as asset_id):
-            return Position(create_time, asset_id)
-    return None
-
-
-def wants_full(request: pb.ListAssetsRequest) -> bool:
-    """Whether a list shows everything of each asset."""
-    return request.view == pb.Asset.FULL
-
-
-def list_response(found: list[Asset], total: int, page: Page, *, full: bool) -> pb.ListAssetsResponse:
-    """A page of what was found, which is one more than the page takes when there is another one."""
-    response = pb.ListAssetsResponse(total_size=min(total, MAX_COUNT), total_size_exact=total <= MAX_COUNT)
-    size = 0
-    for asset in found[: page.size]:
-        message = asset_message(asset, full=full)
-        size += message.ByteSize()
-        if response.assets and size > PAGE_BYTES:
-            break
-        response.assets.append(message)
-    shown = len(response.assets)
-    if shown < len(found):
-        last = found[shown - 1]
-        response.next_page_token = page.next_token(last.create_time, last.id)
-    return response
-
-
-def check_variant(request: pb.DownloadAssetRequest, asset: Asset) -> None:
-    """Refuses what is not the original.
-
-    Raises:
-        NotFound: VARIANT_NOT_FOUND, there can never be one.
-        Unimplemented: derivatives are not made yet.
-    """
-    if request.variant in (pb.Asset.VARIANT_UNSPECIFIED, pb.Asset.ORIGINAL):
-        return
-    variant = pb.Asset.Variant.Name(request.variant)
-    if request.variant == pb.Asset.POSTER and asset.media.media_type is MediaType.IMAGE:
-        raise failures.variant_not_found(asset.name, variant)
-    raise failures.not_implemented("variant", f"the variant {variant}")
-
-
 def conditions_of(metadata: Mapping[str, str]) -> Conditions:
     """The conditional headers of a download."""
     return Conditions(
@@ -181,27 +101,6 @@ def environment_message(environment: Environment) -> pb.GalleryEnvironment:
     )
     message.delete_retention.FromTimedelta(environment.delete_retention)
     return message
-
-
-def _check_order(order_by: str) -> None:
-    order = " ".join(order_by.split())
-    if order in ("", _DEFAULT_ORDER):
-        return
-    if order in _OTHER_ORDERS:
-        raise failures.not_implemented("order_by", f"the order {order!r}")
-    raise InvalidArgument.field("order_by", f"must be one of {sorted({_DEFAULT_ORDER, *_OTHER_ORDERS})}")
-
-
-def _time_of(request: pb.ListAssetsRequest, field: str) -> datetime | None:
-    """Rounded up to the microsecond: times are stored in microseconds, and both comparisons stay exact."""
-    if not request.HasField(field):  # type: ignore[arg-type]  # a literal in its stubs
-        return None
-    stamp: Timestamp = getattr(request, field)
-    try:
-        whole = datetime.fromtimestamp(stamp.seconds, UTC)
-        return whole + timedelta(microseconds=-(-stamp.nanos // 1000))
-    except (ValueError, OverflowError, OSError):
-        raise InvalidArgument.field(field, "is not a time between the years 1 and 9999") from None
 
 
 def refuse_nul(message: Message, prefix: str = "") -> None:

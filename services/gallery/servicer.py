@@ -14,19 +14,22 @@ from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from contentlab.gallery.v1 import gallery_service_pb2_grpc as rpc
 from services.common.caller import current_caller
 from services.common.errors import ServiceError
-from services.common.pages import read_page
 from services.gallery import convert, convert_links, convert_watch
-from services.gallery.convert_assets import asset_message
+from services.gallery.convert_assets import asset_message, variant_of
+from services.gallery.derivatives import Derivatives
 from services.gallery.direct import DirectUploads
 from services.gallery.domain import failures
 from services.gallery.domain.assets import Asset
-from services.gallery.domain.downloads import Delivery, Span, deliver
+from services.gallery.domain.downloads import Delivery, Span, Stored, deliver, deliver_variant
 from services.gallery.domain.environment import Environment
 from services.gallery.edits import Edits
+from services.gallery.finding import Finding
 from services.gallery.folder_tree import FolderTree
 from services.gallery.library import Library
 from services.gallery.links import AssetLinks
+from services.gallery.ports import BlobFacts
 from services.gallery.servicer_edits import EditMethods
+from services.gallery.servicer_finding import FindingMethods
 from services.gallery.servicer_folders import FolderMethods
 from services.gallery.uploads import Uploads
 from services.gallery.watching import Watching
@@ -38,7 +41,7 @@ FIRST_MESSAGE_SECONDS = 30.0
 _M = TypeVar("_M")
 
 
-class GalleryServicer(EditMethods, FolderMethods, rpc.GalleryServiceServicer):
+class GalleryServicer(EditMethods, FindingMethods, FolderMethods, rpc.GalleryServiceServicer):
     """`contentlab.gallery.v1.GalleryService`. `stall_seconds`: a reader's time for one message of a download."""
 
     def __init__(
@@ -48,8 +51,10 @@ class GalleryServicer(EditMethods, FolderMethods, rpc.GalleryServiceServicer):
         environment: Environment,
         *,
         direct: DirectUploads,
+        derivatives: Derivatives,
         links: AssetLinks,
         edits: Edits,
+        finding: Finding,
         folders: FolderTree,
         watching: Watching,
         stall_seconds: float,
@@ -58,8 +63,10 @@ class GalleryServicer(EditMethods, FolderMethods, rpc.GalleryServiceServicer):
         self._library = library
         self._environment = environment
         self._direct = direct
+        self._derivatives = derivatives
         self._links = links
         self._edits = edits
+        self._finding = finding
         self._folders = folders
         self._watching = watching
         self._stall_seconds = stall_seconds
@@ -109,16 +116,6 @@ class GalleryServicer(EditMethods, FolderMethods, rpc.GalleryServiceServicer):
         asset = await self._library.get(current_caller().principal, convert.asset_id_of(request.name))
         return asset_message(asset, full=True)
 
-    async def ListAssets(  # noqa: D102, N802 - gRPC's name, the contract's meaning
-        self, request: pb.ListAssetsRequest, context: Context
-    ) -> pb.ListAssetsResponse:
-        page = read_page(request, max_size=convert.MAX_LISTED_ASSETS, keys=convert.PAGE_KEYS)
-        filters, full = convert.filters_of(request), convert.wants_full(request)
-        found, total = await self._library.list_page(
-            current_caller().principal, filters, size=page.size + 1, after=convert.position_of(page), full=full
-        )
-        return convert.list_response(found, total, page, full=full)
-
     async def PurgeAsset(  # noqa: D102, N802 - gRPC's name, the contract's meaning
         self, request: pb.PurgeAssetRequest, context: Context
     ) -> Empty:
@@ -131,12 +128,16 @@ class GalleryServicer(EditMethods, FolderMethods, rpc.GalleryServiceServicer):
     ) -> None:
         async with _http_codes(context):
             asset = await self._library.get(current_caller().principal, convert.asset_id_of(request.name))
-            convert.check_variant(request, asset)
-            delivery = deliver(asset, convert.conditions_of(_metadata(context)))
+            conditions, variant = convert.conditions_of(_metadata(context)), variant_of(request.variant)
+            stored = await self._derivatives.find(asset, variant) if variant else None
+            if stored is None:
+                delivery = deliver(asset, conditions)
+            else:
+                delivery = deliver_variant(asset, Stored(stored.etag, stored.size, stored.write_time), conditions)
             if delivery.span is None:
                 await _send_headers(context, delivery)
             else:
-                await self._send(context, asset, delivery, delivery.span)
+                await self._send(context, asset, delivery, delivery.span, stored)
 
     async def WatchAssets(  # type: ignore[override]  # noqa: D102, N802 - as DownloadAsset
         self, request: pb.WatchAssetsRequest, context: Context
@@ -165,11 +166,14 @@ class GalleryServicer(EditMethods, FolderMethods, rpc.GalleryServiceServicer):
     ) -> pb.GalleryEnvironment:
         return convert.environment_message(self._environment)
 
-    async def _send(self, context: Context, asset: Asset, delivery: Delivery, span: Span) -> None:
+    async def _send(
+        self, context: Context, asset: Asset, delivery: Delivery, span: Span, stored: BlobFacts | None
+    ) -> None:
         """Written here and not yielded, so that a reader who has stopped reading can be given up."""
-        async with aclosing(self._library.read(asset, span)) as portions:
+        async with aclosing(self._library.read(asset, span, stored)) as portions:
             # The first portion before the headers: once they have left, an error has no status of its own.
-            body = HttpBody(content_type=asset.media.mime_type, data=await anext(portions))
+            mime_type = stored.mime_type if stored else asset.media.mime_type
+            body = HttpBody(content_type=mime_type, data=await anext(portions))
             await _send_headers(context, delivery)
             await self._write(context, body)
             async for portion in portions:

@@ -1,15 +1,32 @@
-"""Lists of assets from the index: one owner's, filtered, a page at a time."""
+"""Lists of assets from the index: one owner's, filtered, a page at a time, in at most two statements."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.gallery.adapters.candidates import Scope, candidates, sorted_by
+from services.gallery.adapters.filtering import (
+    known_total,
+    matches_words,
+    searched_conditions,
+    tsquery,
+    walked_conditions,
+)
 from services.gallery.adapters.folders import find_folder
 from services.gallery.adapters.rows import select_assets, to_asset
-from services.gallery.adapters.tables import asset, folder
+from services.gallery.adapters.tables import asset
 from services.gallery.domain import failures
-from services.gallery.domain.assets import Asset
+from services.gallery.domain.assets import Folder
 from services.gallery.domain.folders import FolderRef
-from services.gallery.domain.listing import MAX_COUNT, Filters, Position
+from services.gallery.domain.listing import MAX_COUNT, MAX_RANKED, Filters, Listed, Order, Position, Window
+from services.gallery.domain.search import query_of
+
+# As an integer a rank survives the way to a client and back.
+_RANK_SCALE = 1_000_000
 
 
 class Listing:
@@ -19,57 +36,96 @@ class Listing:
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def list_page(
-        self, owner: str, filters: Filters, *, size: int, after: Position | None, full: bool
-    ) -> tuple[list[Asset], int]:
-        """At most `size` assets behind the position, newest first, and how many there are in all.
-
-        The number is exact up to MAX_COUNT, and MAX_COUNT + 1 for more.
+        self, owner: str, filters: Filters, *, order: Order, size: int, after: Position | None, full: bool
+    ) -> Listed:
+        """At most `size` assets behind the position, and how many there were in all when the first page was made.
 
         Raises:
             NotFound: FOLDER_NOT_FOUND.
         """
+        words = query_of(filters.query)
         async with self._reading.connect() as connection:
-            conditions = await _conditions(connection, owner, filters)
-            page = select_assets(full=full).where(*conditions)
-            if after is not None:
-                keys = sa.tuple_(asset.c.create_time, asset.c.id)
-                page = page.where(keys < sa.tuple_(after.create_time, after.asset_id))
-            page = page.order_by(asset.c.create_time.desc(), asset.c.id.desc()).limit(size)
+            inside = await _folder(connection, owner, filters.folder)
+            if filters.query and not words:
+                return Listed((), (), 0)
+            scope = Scope(
+                order,
+                walked_conditions(owner, filters, inside),
+                searched_conditions(owner, filters, inside, words),
+                show_deleted=filters.show_deleted,
+            )
+            if order is Order.RELEVANCE:
+                page = _ranked_page(scope, words, after, size, full=full)
+            else:
+                page = _page(scope, after, None if after else known_total(owner, filters, inside), size, full=full)
             rows = (await connection.execute(page)).mappings().all()
-            counted = sa.select(sa.literal(1)).select_from(asset).where(*conditions).limit(MAX_COUNT + 1).subquery()
-            total = await connection.scalar(sa.select(sa.func.count()).select_from(counted))
-        return [to_asset(row) for row in rows], total or 0
+        return _listed(rows, order, after)
 
 
-async def _conditions(connection: AsyncConnection, owner: str, filters: Filters) -> list[sa.ColumnElement[bool]]:
-    conditions = [asset.c.owner == owner]
-    if not filters.show_deleted:
-        conditions.append(asset.c.delete_time.is_(None))
-    if filters.folder is not None:
-        conditions.append(await _in_folder(connection, owner, filters.folder, below=filters.include_subfolders))
-    if filters.media_type is not None:
-        conditions.append(asset.c.media_type == filters.media_type.value)
-    if filters.tags:
-        conditions.append(asset.c.tags.contains(list(filters.tags)))
-    if filters.model:
-        # Repeats the partial index's own condition: the planner does not derive it from a parameter.
-        conditions += [asset.c.model == filters.model, asset.c.model != sa.literal_column("''")]
-    if filters.origin:
-        conditions += [asset.c.origin == filters.origin, asset.c.origin != sa.literal_column("''")]
-    if filters.favorite is not None:
-        conditions.append(asset.c.favorite if filters.favorite else ~asset.c.favorite)
-    if filters.created_after is not None:
-        conditions.append(asset.c.create_time >= filters.created_after)
-    if filters.created_before is not None:
-        conditions.append(asset.c.create_time < filters.created_before)
-    return conditions
-
-
-async def _in_folder(connection: AsyncConnection, owner: str, ref: FolderRef, *, below: bool) -> sa.ColumnElement[bool]:
+async def _folder(connection: AsyncConnection, owner: str, ref: FolderRef | None) -> Folder | None:
+    if ref is None:
+        return None
     found = await find_folder(connection, owner, ref)
     if found is None:
         raise failures.folder_not_found(str(ref))
-    if not below:
-        return asset.c.folder_id == found.id
-    inside = (folder.c.id == found.id) | sa.func.starts_with(folder.c.path, found.path + "/")
-    return asset.c.folder_id.in_(sa.select(folder.c.id).where(folder.c.owner == owner, inside))
+    return found
+
+
+def _page(
+    scope: Scope, after: Position | None, known: sa.ColumnElement[int] | None, size: int, *, full: bool
+) -> sa.Select[Any]:
+    """One page; the first also finds the number of all, which later ones are told by their token."""
+    is_counted_here = after is None and known is None
+    found = sa.select(candidates(replace(scope, after=after), MAX_COUNT + 1 if is_counted_here else size)).cte("found")
+    total: sa.ColumnElement[int]
+    if after is not None:
+        total = sa.literal(after.total)
+    elif known is not None:
+        total = known
+    else:
+        total = sa.select(sa.func.count()).select_from(found).scalar_subquery()
+    page = sa.select(found).order_by(*sorted_by(scope.order, found)).limit(size).subquery("page")
+    shown = select_assets(full=full).join(page, page.c.id == asset.c.id).order_by(*sorted_by(scope.order, page))
+    return shown.add_columns(total.label("total"))
+
+
+def _ranked_page(scope: Scope, words: str, after: Position | None, size: int, *, full: bool) -> sa.Select[Any]:
+    """One page of the newest matches by rank. The first page fixes between which times they lie."""
+    scope = replace(scope, order=Order.NEWEST)
+    if after is not None and after.window is not None:
+        window = asset.c.create_time.between(after.window.oldest, after.window.newest)
+        scope = replace(scope, walked=[*scope.walked, window])
+    found = sa.select(candidates(scope, MAX_COUNT + 1)).cte("found")
+    # A window that grew since, by what was undeleted, shows what is in it.
+    newest = sa.select(found).order_by(*sorted_by(Order.NEWEST, found))
+    newest_found = (newest if after is not None else newest.limit(MAX_RANKED)).cte("newest_found")
+    rank = sa.cast(sa.func.ts_rank(asset.c.search, tsquery(words)) * _RANK_SCALE, sa.Integer).label("rank")
+    matches = sa.select(newest_found, rank).join(asset, asset.c.id == newest_found.c.id).where(matches_words(words))
+    ranked = matches.cte("ranked")
+    page = sa.select(ranked)
+    if after is not None:
+        here = sa.tuple_(ranked.c.rank, ranked.c.key, ranked.c.id)
+        types = [sa.Integer(), asset.c.create_time.type, asset.c.id.type]
+        page = page.where(here < sa.tuple_(*after.keys, after.asset_id, types=types))
+    page = page.order_by(ranked.c.rank.desc(), ranked.c.key.desc(), ranked.c.id.desc())
+    shown_page = page.limit(size).subquery("page")
+    best_first = (shown_page.c.rank.desc(), shown_page.c.key.desc(), shown_page.c.id.desc())
+    upper, lower = (sa.select(limit(newest_found.c.key)).scalar_subquery() for limit in (sa.func.max, sa.func.min))
+    shown = select_assets(full=full).join(shown_page, shown_page.c.id == asset.c.id).order_by(*best_first)
+    total = sa.select(sa.func.count()).select_from(found).scalar_subquery()
+    return shown.add_columns(shown_page.c.rank, upper.label("upper"), lower.label("lower"), total.label("total"))
+
+
+def _listed(rows: Sequence[RowMapping], order: Order, after: Position | None) -> Listed:
+    # A first page without a row is a list without an asset.
+    total = after.total if after is not None else rows[0]["total"] if rows else 0
+    assets = tuple(to_asset(row) for row in rows)
+    window = after.window if after is not None else None
+    positions = []
+    for row, one in zip(rows, assets, strict=True):
+        if order is Order.RELEVANCE:
+            of_first = window or Window(row["upper"], row["lower"])
+            positions.append(Position((row["rank"], one.create_time), one.id, total, of_first))
+        else:
+            positions.append(Position((order.key_of(one),), one.id, total))
+    return Listed(assets, tuple(positions), total)

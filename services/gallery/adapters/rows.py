@@ -10,10 +10,12 @@ from sqlalchemy.engine import RowMapping
 from services.gallery.adapters.tables import asset, folder
 from services.gallery.domain import document
 from services.gallery.domain.assets import Asset, Cost, CostSource, Folder, Media, MediaType, Provenance
+from services.gallery.domain.search import VERSION, document_of
 from services.gallery.domain.uploads import NewAsset
 
 LISTED_PROMPT_CHARACTERS = 200
 
+_NEVER_READ = frozenset({"search"})
 _HEAVY = frozenset({"prompt", "parameters", "analysis", "annotations"})
 _WITH_FOLDER = asset.outerjoin(folder, asset.c.folder_id == folder.c.id)
 _FOLDER_PATH = folder.c.path.label("folder_path")
@@ -23,7 +25,8 @@ Values = dict[str, Any]
 
 def select_assets(*, full: bool) -> sa.Select[Any]:
     """All of an asset, or what lists show of it: without analysis and parameters, the prompt cut by the database."""
-    columns: list[sa.ColumnElement[Any]] = [column for column in asset.c if full or column.name not in _HEAVY]
+    left_out = _NEVER_READ if full else _NEVER_READ | _HEAVY
+    columns: list[sa.ColumnElement[Any]] = [column for column in asset.c if column.name not in left_out]
     if not full:
         columns.append(sa.func.left(asset.c.prompt, LISTED_PROMPT_CHARACTERS).label("prompt"))
     return sa.select(*columns, _FOLDER_PATH).select_from(_WITH_FOLDER)
@@ -48,6 +51,7 @@ def to_asset(row: RowMapping | Mapping[str, Any]) -> Asset:
         delete_time=_utc(row["delete_time"]) if row["delete_time"] else None,
         purge_time=_utc(row["purge_time"]) if row["purge_time"] else None,
         annotations=tuple(row.get("annotations", ())),
+        variants=tuple(row["variants"]),
     )
 
 
@@ -114,7 +118,15 @@ def values_of(new: NewAsset, folder_id: str | None) -> Values:
         "cost_micro_usd": cost.amount_micro_usd if cost else None,
         "tags": list(new.tags),
         "labels": dict(new.labels),
+        "search": document_of(new.display_name, new.tags, origin.prompt, None),
+        "search_version": VERSION,
     }
+
+
+def search_values(asset: Asset) -> Values:
+    """The columns that a query of words looks at."""
+    words = document_of(asset.display_name, asset.tags, asset.provenance.prompt, asset.analysis)
+    return {"search": words, "search_version": VERSION}
 
 
 def _utc(time: datetime) -> datetime:

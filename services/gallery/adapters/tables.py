@@ -18,6 +18,10 @@ _NOTHING = sa.text("'{}'::jsonb")
 _NONE = sa.text("'[]'::jsonb")
 _NO_TEXTS = sa.text("'{}'::text[]")
 _CLOCK = sa.func.clock_timestamp()
+_SHOWN = sa.text("delete_time IS NULL")
+
+SORTED_NAME: sa.ColumnElement[str] = sa.literal_column("left(display_name, 100)", sa.Text)
+"""What names are sorted by, as the index has it: see `domain.listing.SORTED_NAME_CHARACTERS`."""
 
 folder = sa.Table(
     "folder",
@@ -44,7 +48,8 @@ asset = sa.Table(
     metadata,
     sa.Column("id", _Id, primary_key=True),
     sa.Column("owner", sa.Text, nullable=False),
-    sa.Column("display_name", sa.Text, nullable=False),
+    # Sorted by code points, as ids are.
+    sa.Column("display_name", sa.Text(collation="C"), nullable=False),
     # No foreign key: its locks on folders would wait for storage. The owner's lock keeps the two in step (journal.py).
     sa.Column("folder_id", _Id),
     sa.Column("media_type", sa.Text, nullable=False),
@@ -90,13 +95,36 @@ asset = sa.Table(
     sa.CheckConstraint("sha256 ~ '^[0-9a-f]{64}$'", name="sha256"),
     sa.CheckConstraint("document_revision <= revision", name="document_revision"),
     sa.CheckConstraint("(delete_time IS NULL) = (purge_time IS NULL)", name="delete_time"),
-    # One for each way to page; a backward scan serves newest first.
-    sa.Index(None, "owner", "create_time", "id"),
-    sa.Index(None, "owner", "media_type", "create_time", "id"),
-    sa.Index(None, "owner", "folder_id", "create_time", "id"),
-    sa.Index("ix_asset_owner_model", "owner", "model", "create_time", "id", postgresql_where=sa.text("model <> ''")),
-    sa.Index("ix_asset_owner_origin", "owner", "origin", "create_time", "id", postgresql_where=sa.text("origin <> ''")),
-    sa.Index("ix_asset_favorite", "owner", "create_time", "id", postgresql_where=sa.text("favorite")),
+    # One for each way to page, of what is shown: deleted rows, however many and new, cost lists nothing. A backward
+    # scan serves the descending orders.
+    sa.Index("ix_asset_newest", "owner", "create_time", "id", postgresql_where=_SHOWN),
+    sa.Index("ix_asset_updated", "owner", "update_time", "id", postgresql_where=_SHOWN),
+    sa.Index("ix_asset_name", "owner", SORTED_NAME, "id", postgresql_where=_SHOWN),
+    sa.Index("ix_asset_size", "owner", "size_bytes", "id", postgresql_where=_SHOWN),
+    sa.Index("ix_asset_media_type", "owner", "media_type", "create_time", "id", postgresql_where=_SHOWN),
+    sa.Index(
+        "ix_asset_model",
+        *("owner", "model", "create_time", "id"),
+        postgresql_where=sa.text("delete_time IS NULL AND model <> ''"),
+    ),
+    sa.Index(
+        "ix_asset_origin",
+        *("owner", "origin", "create_time", "id"),
+        postgresql_where=sa.text("delete_time IS NULL AND origin <> ''"),
+    ),
+    sa.Index(
+        "ix_asset_favorite",
+        *("owner", "create_time", "id"),
+        postgresql_where=sa.text("delete_time IS NULL AND favorite"),
+    ),
+    # Deleted rows too, because a folder is emptied of them as well; those that are shown lie together and in order.
+    sa.Index("ix_asset_folder", "owner", "folder_id", sa.text("(delete_time IS NULL)"), "create_time", "id"),
+    # What lists of everything merge with what is shown.
+    sa.Index("ix_asset_deleted", "owner", "create_time", "id", postgresql_where=sa.text("delete_time IS NOT NULL")),
+    # Inserts wait in a list that every search reads: a short one.
+    sa.Index("ix_asset_search", "search", postgresql_using="gin", postgresql_with={"gin_pending_list_limit": 256}),
+    # Rows of older rules than `domain.search.VERSION`: a new version renews it in a migration.
+    sa.Index("ix_asset_search_version", "id", postgresql_where=sa.text("search_version < 1")),
     sa.Index("ix_asset_tags", "tags", postgresql_using="gin"),
     sa.Index("ix_asset_purge_time", "purge_time", postgresql_where=sa.text("purge_time IS NOT NULL")),
     sa.Index("ix_asset_undocumented", "update_time", postgresql_where=sa.text("document_revision < revision")),
@@ -109,7 +137,8 @@ tag = sa.Table(
     sa.Column("owner", sa.Text, primary_key=True),
     sa.Column("tag", sa.String(collation="C"), primary_key=True),
     sa.Column("asset_count", sa.BigInteger, nullable=False),
-    sa.Index(None, "owner", "asset_count", "tag"),
+    # Most used first, ties by name: both ascending, so that a page begins with one comparison.
+    sa.Index("ix_tag_most_used", "owner", sa.text("(-asset_count)"), "tag"),
 )
 """How many assets of an owner, deleted ones left out, carry a tag."""
 
