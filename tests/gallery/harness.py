@@ -12,6 +12,7 @@ from typing import Any
 import grpc.aio
 import psycopg
 from azure.storage.blob.aio import BlobServiceClient
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
@@ -65,6 +66,12 @@ class Gallery:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
             await connection.execute(statement.encode(), values)
 
+    async def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """What the index says."""
+        url = self.settings.database_url.get_secret_value()
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            return await (await connection.execute(query.encode(), values)).fetchall()
+
     async def plan(self, query: str, *values: Any) -> str:
         """How Postgres would answer a query."""
         url = self.settings.database_url.get_secret_value()
@@ -111,6 +118,11 @@ class Client:
     def sending(self, *headers: tuple[str, str]) -> "Client":
         """The same caller with more metadata."""
         return replace(self, extra=(*self.extra, *headers))
+
+    async def call(self, request: Message, *, timeout: float = 30) -> Any:
+        """Calls the unary method whose request this is."""
+        method = getattr(self.stub, type(request).__name__.removesuffix("Request"))
+        return await method(request, metadata=self.metadata, timeout=timeout)
 
     async def upload(self, data: bytes, *, chunk: int = CHUNK, **fields: Any) -> pb.Asset:
         """Uploads by the gRPC stream; `fields` are of the metadata."""
@@ -241,6 +253,7 @@ async def running_gallery(database_url: str, azurite: str, directory: Path, **ov
     defaults: dict[str, Any] = {
         "listen": "127.0.0.1:0",
         "lame_duck_seconds": 0,
+        "derive_on_ingest": False,
         "drain_seconds": 0,
         "service_token_file": str(token_file),
         "database_url": SecretStr(database_url),
