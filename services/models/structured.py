@@ -5,6 +5,7 @@ and the caller runs each through the paid-call protocol, under an intent derived
 same request then finds the answers of earlier turns again, whatever process it is taken up in.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ Ask = Callable[[TextCall], Awaitable[TextAnswer]]
 _SHOWN_CHARS = 8000
 _PROBLEMS = 8
 _PROBLEM_CHARS = 200
+# Reading less is faster than handing it to a thread.
+_INLINE_CHARS = 2000
 
 
 class Unfit(Exception):
@@ -90,12 +93,12 @@ async def obtain(
     messages = task.request.messages
     answer = await turns.take(messages)
     try:
-        return Obtained(_read(task, answer.content), turns.answers)
+        return Obtained(await _off_the_loop(task, answer.content), turns.answers)
     except Unfit as unfit:
         messages = (*messages, *_repair(answer.content, unfit.problems))
     answer = await turns.take(messages)
     try:
-        return Obtained(_read(task, answer.content), turns.answers)
+        return Obtained(await _off_the_loop(task, answer.content), turns.answers)
     except Unfit as unfit:
         raise unfit.error from None
 
@@ -131,6 +134,13 @@ class _Turns:
         answer = await self._ask(call)
         self.answers = (*self.answers, answer)
         return answer
+
+
+async def _off_the_loop(task: Task[ShapeT, ValueT], content: str) -> ValueT:
+    """Long texts are compared and checked letter by letter."""
+    if len(content) <= _INLINE_CHARS:
+        return _read(task, content)
+    return await asyncio.to_thread(_read, task, content)
 
 
 def _read(task: Task[ShapeT, ValueT], content: str) -> ValueT:
