@@ -96,15 +96,11 @@ class ChangeLog:
 
     async def newest(self, owners: Sequence[str]) -> News:
         """Where the logs of many owners end, in one query."""
-        watched = sa.func.unnest(sa.bindparam("owners", list(owners), type_=ARRAY(sa.Text))).column_valued("watched")
-        last = (
-            sa.select(_LOG.sequence)
-            .where(_LOG.owner == watched)
-            .order_by(_LOG.sequence.desc())
-            .limit(1)
-            .lateral("last")
-        )
-        pairs = sa.select(watched.label("owner"), last.c.sequence).select_from(watched).join(last, sa.true())
+        given = sa.bindparam("owners", list(owners), type_=ARRAY(sa.Text))
+        watched = sa.func.unnest(given).table_valued("owner", name="watched").render_derived()
+        last = sa.select(_LOG.sequence).where(_LOG.owner == watched.c.owner)
+        newest = last.order_by(_LOG.sequence.desc()).limit(1).lateral("newest")
+        pairs = sa.select(watched.c.owner, newest.c.sequence).select_from(watched.join(newest, sa.true()))
         async with self._reading.connect() as connection:
             rows = (await connection.execute(_beside_incarnation(pairs))).all()
         sequences = {row.owner: row.sequence for row in rows if row.sequence is not None}
