@@ -21,6 +21,7 @@ from services.gallery.domain.assets import (
     Relation,
     Usage,
 )
+from services.gallery.domain.variants import Variant
 
 BASIC_PROMPT_CHARACTERS = 200
 
@@ -40,16 +41,27 @@ SOURCES = {
     CostSource.UNPRICED: pb.Cost.UNPRICED,
 }
 STEPS = {PromptStep.ENHANCED: pb.PromptRevision.ENHANCED, PromptStep.BRAND_PROTECTED: pb.PromptRevision.BRAND_PROTECTED}
+VARIANTS = {
+    Variant.PREVIEW: pb.Asset.PREVIEW,
+    Variant.THUMBNAIL: pb.Asset.THUMBNAIL,
+    Variant.POSTER: pb.Asset.POSTER,
+}
 
 _MEDIA_TYPES_BACK = {message: value for value, message in MEDIA_TYPES.items()}
 _RELATIONS_BACK = {message: value for value, message in RELATIONS.items()}
 _SOURCES_BACK = {message: value for value, message in SOURCES.items()}
 _STEPS_BACK = {message: value for value, message in STEPS.items()}
+_VARIANTS_BACK = {message: value for value, message in VARIANTS.items()}
 
 
 def media_type_of(value: pb.Asset.MediaType.ValueType) -> MediaType | None:
     """None: every kind."""
     return _MEDIA_TYPES_BACK.get(value)
+
+
+def variant_of(value: pb.Asset.Variant.ValueType) -> Variant | None:
+    """None: the original."""
+    return _VARIANTS_BACK.get(value)
 
 
 def provenance_of(message: pb.Provenance) -> Provenance:
@@ -88,6 +100,7 @@ def asset_message(asset: Asset, *, full: bool) -> pb.Asset:
         delete_time=stamp(asset.delete_time),
         purge_time=stamp(asset.purge_time),
         etag=asset.etag,
+        variants=sorted(VARIANTS[Variant(variant)] for variant in asset.variants),
     )
     message.MergeFrom(_media_message(asset.media))
     message.MergeFrom(_provenance_message(asset.provenance, full=full))

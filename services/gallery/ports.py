@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from services.gallery.domain.assets import MediaType
-
+from services.gallery.domain.variants import EXTENSION, Variant
 
 FOLDER_PREFIX = "_folders/"
 
@@ -52,6 +52,11 @@ def staging_key(upload_id: str) -> BlobKey:
 def folder_document_key(folder_id: str) -> BlobKey:
     """Where a folder's document is, whatever is in the folder. No asset's id has an underscore."""
     return BlobKey(MediaType.IMAGE, f"{FOLDER_PREFIX}{folder_id}.json")
+
+
+def variant_key(media_type: MediaType, asset_id: str, variant: Variant) -> BlobKey:
+    """Where a derivative is."""
+    return BlobKey(media_type, f"{asset_id}/{variant.value}{EXTENSION}")
 
 
 class Content(Protocol):

@@ -116,6 +116,21 @@ class GallerySettings(ServiceSettings, DatabaseSettings):
         description="seconds after which what a broken upload left in storage is removed, at least twice "
         "CONTENTLAB_STORE_SECONDS",
     )
+    derivative_workers: int = Field(
+        2, ge=1, le=64, description="processes that make previews, thumbnails and posters, at low priority"
+    )
+    derivative_seconds: float = Field(
+        30.0, gt=0, le=300, description="seconds that making the derivatives of one asset may take, once it is read"
+    )
+    derivative_wait_seconds: float = Field(
+        30.0, gt=0, le=300, description="seconds that a request waits for a derivative that is being made"
+    )
+    derivative_lease_seconds: float = Field(
+        300.0, ge=1, le=3600, description="seconds after which another process takes over what one has begun to make"
+    )
+    derive_on_ingest: bool = Field(
+        True, description="make derivatives in the background after an upload; false: when somebody asks first"
+    )
     delete_retention_days: int = Field(30, ge=1, le=3650, description="days that a soft-deleted asset can be undeleted")
 
     max_watchers: int = Field(2_000, ge=1, le=20_000, description="streams of changes that one process serves")

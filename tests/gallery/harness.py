@@ -72,6 +72,12 @@ class Gallery:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
             return await (await connection.execute(query.encode(), values)).fetchall()
 
+    async def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows of the index."""
+        url = self.settings.database_url.get_secret_value()
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            return await (await connection.execute(statement.encode(), values)).fetchall()
+
     async def plan(self, query: str, *values: Any) -> str:
         """How Postgres would answer a query."""
         url = self.settings.database_url.get_secret_value()

@@ -89,7 +89,7 @@ def _cost(source: str | None, amount: int | None) -> Cost | None:
     return Cost(CostSource(source) if source else None, amount)
 
 
-def values_of(new: NewAsset, folder_id: str | None) -> Values:
+def values_of(new: NewAsset | Asset, folder_id: str | None) -> Values:
     """The columns of a new asset but its times, which are the database's."""
     media, origin = new.media, new.provenance
     cost = origin.cost

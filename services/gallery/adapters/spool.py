@@ -28,7 +28,7 @@ class Spool:
 
     def __init__(self, directory: str | None = None) -> None:
         self._directory = directory
-        self._file = _memory_file(directory)
+        self._file = memory_file(directory)
         self._on_disk = False
         self._hash = hashlib.sha256()
         self._waiting: list[bytes] = []
@@ -134,7 +134,7 @@ def _write_all(file: IO[bytes], data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
-def _memory_file(directory: str | None) -> IO[bytes]:
+def memory_file(directory: str | None = None) -> IO[bytes]:
     """A file without a disk, where the system has such; it can be handed to another process like any other."""
     if hasattr(os, "memfd_create"):
         return os.fdopen(os.memfd_create("upload", os.MFD_CLOEXEC), "w+b", buffering=0)

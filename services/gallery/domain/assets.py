@@ -134,7 +134,8 @@ class Asset:
     """One stored image or video.
 
     `revision` starts at 1 and grows with every change. Times are UTC, the database's, in microseconds. `annotations`
-    are the request ids of the newest annotations.
+    are the request ids of the newest annotations. `variants` are the derivatives that are stored (`domain.variants`),
+    and no part of the revision.
     """
 
     id: str
@@ -153,6 +154,7 @@ class Asset:
     delete_time: datetime | None = None
     purge_time: datetime | None = None
     annotations: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from urllib.parse import quote
 
 from services.gallery.domain import failures
 from services.gallery.domain.assets import Asset
 from services.gallery.domain.media import BY_MIME_TYPE, FORMATS, SVG
+from services.gallery.domain.variants import EXTENSION
 
 _RANGE = re.compile(r"bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*")
 _ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
@@ -22,6 +23,12 @@ _ATTR_CHARACTERS = "!#$&+^`|"
 
 SVG_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 """An SVG is a document that can hold scripts; opened as a page it may do nothing."""
+
+_COMMON_HEADERS = {
+    "accept-ranges": "bytes",
+    # Only the browser may keep it, and it asks again: the asset may have been deleted or purged.
+    "cache-control": "private, no-cache",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +74,40 @@ def deliver(asset: Asset, conditions: Conditions) -> Delivery:
     Raises:
         OutOfRange: RANGE_NOT_SATISFIABLE.
     """
-    etag = content_etag(asset)
-    headers = _headers(asset, etag)
+    return _deliver(_headers(asset, content_etag(asset)), asset.media.size_bytes, conditions)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A derivative as storage has it; `etag` is another one whenever it was made anew."""
+
+    etag: str
+    size: int
+    write_time: datetime
+
+
+def deliver_variant(asset: Asset, stored: Stored, conditions: Conditions) -> Delivery:
+    """The same for a derivative, which is a resource with a validator of its own.
+
+    Raises:
+        OutOfRange: RANGE_NOT_SATISFIABLE.
+    """
+    headers = {
+        "etag": f'"{stored.etag}"',
+        "last-modified": format_datetime(stored.write_time.astimezone(UTC), usegmt=True),
+        **_COMMON_HEADERS,
+        "content-disposition": variant_disposition(asset),
+    }
+    return _deliver(headers, stored.size, conditions)
+
+
+def _deliver(headers: dict[str, str], size: int, conditions: Conditions) -> Delivery:
+    etag = headers["etag"]
     if _matches(conditions.if_none_match, etag):
         return Delivery(304, headers, None)
     # A weak or foreign validator, or a date: the range belongs to other bytes, so all are sent.
     ranged = conditions.range if conditions.if_range in ("", etag) else ""
-    span = parse_range(ranged, asset.media.size_bytes)
+    span = parse_range(ranged, size)
     headers["x-http-content-length"] = str(span.length)
     if span.partial:
         headers["content-range"] = span.content_range
@@ -125,7 +159,17 @@ def file_name(asset: Asset) -> str:
 def content_disposition(asset: Asset) -> str:
     """With a plain fallback and the Unicode name (RFC 6266). SVG is never shown inline."""
     name = file_name(asset)
-    kind = "attachment" if asset.media.mime_type == SVG.mime_type else "inline"
+    return _disposition("attachment" if asset.media.mime_type == SVG.mime_type else "inline", name)
+
+
+def variant_disposition(asset: Asset) -> str:
+    """The name of the original with the extension of what a derivative is."""
+    name = file_name(asset)
+    endings = [extension for format in FORMATS for extension in format.extensions if name.lower().endswith(extension)]
+    return _disposition("inline", name[: -max(map(len, endings))] + EXTENSION)
+
+
+def _disposition(kind: str, name: str) -> str:
     plain = _NOT_PLAIN.sub("_", name)
     return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe=_ATTR_CHARACTERS)}"
 
@@ -134,9 +178,7 @@ def _headers(asset: Asset, etag: str) -> dict[str, str]:
     headers = {
         "etag": etag,
         "last-modified": format_datetime(asset.create_time.astimezone(UTC), usegmt=True),
-        "accept-ranges": "bytes",
-        # Only the browser may keep it, and it asks again: the asset may have been deleted or purged.
-        "cache-control": "private, no-cache",
+        **_COMMON_HEADERS,
         "content-disposition": content_disposition(asset),
     }
     if asset.media.mime_type == SVG.mime_type:

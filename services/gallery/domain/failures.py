@@ -104,6 +104,13 @@ def variant_not_found(name: str, variant: str) -> NotFound:
     )
 
 
+def derivative_not_made() -> Unavailable:
+    """It takes longer than a request may wait, or did not work this time."""
+    return Unavailable(
+        Reason.UNAVAILABLE, "This variant is not made yet; try again.", retry_safe=True, retry_after=5.0
+    )
+
+
 def not_implemented(field: str, what: str) -> Unimplemented:
     """A field of the contract that this server does not serve yet; ignoring it would give a wrong answer."""
     return Unimplemented(Reason.NOT_IMPLEMENTED, f"{field}: {what} is not implemented yet.", metadata={"field": field})

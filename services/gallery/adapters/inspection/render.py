@@ -112,9 +112,10 @@ def _encoded(image: Image.Image) -> bytes:
 
 
 def _write(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
+    os.ftruncate(descriptor, 0)
+    at = 0
+    while at < len(data):
         try:
-            rest = rest[os.write(descriptor, rest) :]
+            at += os.pwrite(descriptor, data[at:], at)
         except OSError as error:
             raise BrokenFileError("larger than any derivative may be") from error

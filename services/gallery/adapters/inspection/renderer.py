@@ -1,0 +1,55 @@
+"""Derivatives from processes of their own: apart from those that uploads wait for, and behind them in priority."""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from services.gallery.adapters.inspection.processes import InspectionLimits, Processes, WorkerDiedError
+from services.gallery.adapters.spool import memory_file
+from services.gallery.domain.variants import MAX_DERIVATIVE_BYTES, Variant
+
+NICENESS = 10
+
+
+class NotRenderableError(Exception):
+    """No derivative can be made of these bytes."""
+
+
+class NotRenderedError(Exception):
+    """Time, memory or the process ran out; another time it may work."""
+
+
+class Renderer:
+    """Up to `processes` files at a time; further ones wait for their turn."""
+
+    def __init__(self, limits: InspectionLimits, *, processes: int) -> None:
+        self._processes = Processes(limits, count=processes, niceness=NICENESS)
+
+    async def render(self, descriptor: int, variants: Sequence[Variant]) -> dict[Variant, bytes]:
+        """WebP for each variant, from one look at the file.
+
+        Raises:
+            NotRenderableError, NotRenderedError.
+        """
+        with ExitStack() as stack:
+            # Not yet there when the process is asked: what it makes comes back in files without a name.
+            targets = [stack.enter_context(memory_file()) for _ in variants]
+            descriptors = [descriptor, *(target.fileno() for target in targets)]
+            try:
+                answer = await self._processes.ask({"variants": list(variants)}, descriptors)
+            except WorkerDiedError as error:
+                raise NotRenderedError("time" if error.timed_out else "process") from error
+            refusal = answer.get("refusal")
+            if refusal == "memory":
+                raise NotRenderedError(refusal)
+            if refusal is not None:
+                raise NotRenderableError(refusal)
+            made = [os.pread(target.fileno(), MAX_DERIVATIVE_BYTES, 0) for target in targets]
+        # Said by a process that a file may have taken over: what cannot be a WebP is not stored as one.
+        if not all(data.startswith(b"RIFF") and data[8:12] == b"WEBP" for data in made):
+            raise NotRenderableError("no WebP")
+        return dict(zip(variants, made, strict=True))
+
+    async def close(self) -> None:
+        """Ends the processes."""
+        await self._processes.close()
