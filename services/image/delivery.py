@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import structlog
@@ -65,17 +65,23 @@ class Deliverer:
             registry=registry,
         )
 
-    async def store(
-        self, generation: Generation, contents: Sequence[tuple[Picture, bytes]]
-    ) -> Sequence[Delivery | Later]:
-        """Hands pictures to the gallery; Later for each that it does not take now."""
+    def begin(
+        self, generation: Generation, contents: Mapping[int, bytes]
+    ) -> Mapping[int, asyncio.Task[Delivery | Later]]:
+        """Hands pictures to the gallery, by index, a few at a time; Later for each that it does not take now.
+
+        The caller owns the tasks.
+        """
         places = asyncio.Semaphore(AT_A_TIME)
 
-        async def one(picture: Picture, content: bytes) -> Delivery | Later:
+        async def one(index: int, content: bytes) -> Delivery | Later:
             async with places:
-                return await self._store(generation, picture, content, attempts=0, waited=NEW)
+                return await self._store(generation, generation.pictures[index], content, attempts=0, waited=NEW)
 
-        return await asyncio.gather(*(one(picture, content) for picture, content in contents))
+        return {
+            index: asyncio.create_task(one(index, content), name=f"delivery of {generation.id} {index}")
+            for index, content in contents.items()
+        }
 
     async def settle(
         self, generation_id: str, pictures: Sequence[Picture], outcomes: Sequence[Delivery | Later]

@@ -1,8 +1,8 @@
-"""The work of one generation: the one call, the one commit that keeps what it gave, and the first delivery."""
+"""The work of one generation: the one call, the first delivery, and the one commit that keeps what came of both."""
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import structlog
@@ -33,22 +33,36 @@ from services.models.money import UNPRICED, cost_shares, usage_shares
 from services.models.paid_calls import Lease, Opened, PaidCall, PaidCalls, Performed, may_pass
 from services.models.patience import patiently
 
+STRAIGHT_SECONDS = 2.0
+"""How long finished pictures exist in memory and on their way to the gallery only. Those that it has not acknowledged
+by then are written to the database; an upload takes some tens of milliseconds."""
+
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An answer whose pictures are ready to be written down. `contents` are the bytes of those that have any."""
+    """An answer whose pictures are ready to be written down, and on their way to the gallery.
+
+    `contents` are the bytes of those that have any, `uploads` their deliveries, and `settled` those whose delivery was
+    written down with the settlement of the call; all by index.
+    """
 
     answer: ImageAnswer
     pictures: Sequence[Picture]
+    contents: Mapping[int, bytes]
+    uploads: Mapping[int, asyncio.Task[Delivery | Later]]
+    settled: set[int] = field(default_factory=set)
 
-    @property
-    def contents(self) -> list[tuple[Picture, bytes]]:
-        """Pictures with their bytes."""
-        images = self.answer.images[: len(self.pictures)]
-        pairs = zip(self.pictures, images, strict=False)
-        return [(picture, image.content) for picture, image in pairs if image.content is not None]
+    def deliveries(self) -> list[Delivery]:
+        """What has been delivered or refused for good by now."""
+        done = (task for task in self.uploads.values() if task.done() and not task.cancelled() and not task.exception())
+        return [outcome for task in done if isinstance(outcome := task.result(), Delivery)]
+
+    def rest(self) -> list[tuple[Picture, asyncio.Task[Delivery | Later]]]:
+        """Pictures whose delivery is not written down yet."""
+        waiting = (picture for picture in self.pictures if picture.index in self.uploads.keys() - self.settled)
+        return [(picture, self.uploads[picture.index]) for picture in waiting]
 
 
 class Maker:
@@ -74,39 +88,50 @@ class Maker:
     async def make(self, opened: Opened, checked: CheckedImageRequest, new: NewGeneration, today: date) -> Generation:
         """The generation as it stands after one attempt to store every picture.
 
-        All bytes are in the database with the settlement of the call: from that commit on no crash loses any. The
-        gallery gets them meanwhile, since the commit takes as long as half an upload; should the process die between
-        an upload and the commit, the pictures are in the gallery although the generation's outcome is unknown.
+        Pictures go straight to the gallery, and the settlement of the call says so in one commit. What the gallery has
+        not acknowledged within STRAIGHT_SECONDS, or does not take, is in the database with that commit: from then on no
+        crash loses any. Should the process die before it, the outcome is unknown, though the gallery may have pictures.
 
         Raises:
             ServiceError: how the paid call failed.
         """
         made: Made | None = None
-        storing: asyncio.Task[Sequence[Delivery | Later]] | None = None
 
         async def perform(lease: Lease) -> Performed[Made]:
-            nonlocal made, storing
+            nonlocal made
             answer = await self._call(opened, checked, lease, today)
             pictures = await asyncio.to_thread(_pictures, opened.call, answer, checked.request.n)
-            made = Made(answer, pictures)
-            storing = asyncio.create_task(self._deliverer.store(_kept(new, opened.call, pictures), made.contents))
+            contents = _contents(answer, pictures)
+            made = Made(answer, pictures, contents, self._deliverer.begin(_kept(new, opened.call, pictures), contents))
+            if made.uploads:
+                await asyncio.wait(made.uploads.values(), timeout=STRAIGHT_SECONDS)
             return _performed(made)
 
         async def keep(connection: AsyncConnection, call: PaidCall, performed: Performed[Made]) -> None:
-            kept = performed.value
-            pictures = kept.pictures if performed.cost is kept.answer.cost else _unpriced(kept.pictures)
-            await rows.keep(connection, new.id, pictures, performed.usage, performed.cost)
-            contents = {picture.index: content for picture, content in kept.contents}
-            rounds = -(-len(contents) // AT_A_TIME)
-            await spool.put(connection, new.id, contents, hold_seconds=self._hold_seconds * rounds)
+            await self._keep(connection, new.id, performed)
 
         try:
             endpoint = checked.model.endpoint
             call = await self._paid_calls.run(opened, perform, keep, place=lambda: self._clients.place(endpoint))
-            return await self._delivered(_kept(new, call, made.pictures if made else ()), made, storing)
+            return await self._delivered(_kept(new, call, made.pictures if made else ()), made)
         finally:
-            if storing is not None:
-                storing.cancel()
+            for task in made.uploads.values() if made else ():
+                task.cancel()
+
+    async def _keep(self, connection: AsyncConnection, generation_id: str, performed: Performed[Made]) -> None:
+        """Writes down the pictures, the bytes of those that the gallery does not have, and without such the end."""
+        made = performed.value
+        pictures = made.pictures if performed.cost is made.answer.cost else _unpriced(made.pictures)
+        deliveries = made.deliveries()
+        await rows.keep(connection, generation_id, _after(pictures, deliveries), performed.usage, performed.cost)
+        stored = {one.index for one in deliveries if not one.error}
+        refused = {one.index for one in deliveries if one.error}
+        contents = {index: content for index, content in made.contents.items() if index not in stored}
+        hold_seconds = self._hold_seconds * -(-len(contents) // AT_A_TIME)
+        await spool.put(connection, generation_id, contents, refused=refused, hold_seconds=hold_seconds)
+        await spool.conclude(connection, generation_id, deliveries)
+        made.settled.clear()  # of an attempt to commit that failed
+        made.settled.update(stored | refused)
 
     async def _call(self, opened: Opened, checked: CheckedImageRequest, lease: Lease, today: date) -> ImageAnswer:
         async def once() -> ImageAnswer:
@@ -115,14 +140,12 @@ class Maker:
 
         return await patiently(once)
 
-    async def _delivered(
-        self, kept: Generation, made: Made | None, storing: asyncio.Task[Sequence[Delivery | Later]] | None
-    ) -> Generation:
+    async def _delivered(self, kept: Generation, made: Made | None) -> Generation:
         """The generation after its first delivery."""
         try:
-            if made is not None and storing is not None:
-                pictures = [picture for picture, _ in made.contents]
-                await self._deliverer.settle(kept.id, pictures, await storing)
+            if made is not None and (rest := made.rest()):
+                outcomes = [await task for _, task in rest]
+                await self._deliverer.settle(kept.id, [picture for picture, _ in rest], outcomes)
             return await self._generations.get(kept.id) or kept
         except Exception as error:
             if not may_pass(error):
@@ -152,6 +175,17 @@ def _pictures(call: PaidCall, answer: ImageAnswer, asked: int) -> list[Picture]:
     ]
     missing = range(len(pictures), asked)
     return [*pictures, *(Picture(index, PictureState.FAILED, error=missing_picture()) for index in missing)]
+
+
+def _contents(answer: ImageAnswer, pictures: Sequence[Picture]) -> dict[int, bytes]:
+    pairs = zip(pictures, answer.images[: len(pictures)], strict=False)
+    return {picture.index: image.content for picture, image in pairs if image.content is not None}
+
+
+def _after(pictures: Iterable[Picture], deliveries: Iterable[Delivery]) -> list[Picture]:
+    """The pictures as they are once these are delivered."""
+    outcomes = {one.index: one for one in deliveries}
+    return [outcomes[picture.index].of(picture) if picture.index in outcomes else picture for picture in pictures]
 
 
 def _unpriced(pictures: Sequence[Picture]) -> list[Picture]:

@@ -14,6 +14,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from contentlab.image.v1 import image_service_pb2 as pb
 from services.common.database import sqlalchemy_url
 from services.common.status import from_status
+from services.image import making
+from services.image.adapters import spool as spooling
 from services.image.adapters.tables import generation, picture, spool
 from services.image.settings import ImageSettings
 from services.models.money import Cost, CostSource
@@ -181,24 +183,52 @@ async def test_replicas_share_the_work_of_one_spool(
 
 
 async def test_more_pictures_than_go_up_at_a_time_are_their_makers_for_longer(
-    service: Service, provider: OpenAIServer, database_url: str
+    service: Service, provider: OpenAIServer, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody uploads a picture a second time because the first ones took long."""
+    monkeypatch.setattr(making, "STRAIGHT_SECONDS", 0.0)
     async with silent_server() as address:
         settings = aimed_at(
             service, address, lease_seconds=10.0, upload_seconds=5.0, database_url=SecretStr(database_url)
         )
         async with running_image(settings, service.selection) as slow:
-            making = asyncio.create_task(slow.generate(n=10))
+            generating = asyncio.create_task(slow.generate(n=10))
 
             async def kept() -> list[dict[str, Any]]:
                 listed = await slow.stub.ListImageGenerations(pb.ListImageGenerationsRequest())
                 return [row for one in listed.image_generations for row in await spooled(slow, one.name)]
 
             rows = await until(kept)
-            making.cancel()
+            generating.cancel()
     assert len(rows) == 10
     assert all(row["next_attempt_time"] > datetime.now(UTC) + timedelta(seconds=20) for row in rows)
+
+
+async def test_a_picture_that_goes_straight_to_the_gallery_is_never_in_the_spool(
+    service: Service, provider: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes would be written, logged and deleted for nothing."""
+    put: list[dict[int, bytes]] = []
+    original = spooling.put
+
+    async def noted(connection: Any, generation_id: str, contents: dict[int, bytes], **how: Any) -> None:
+        put.append(contents)
+        await original(connection, generation_id, contents, **how)
+
+    monkeypatch.setattr(spooling, "put", noted)
+    generation = await service.generate(n=2)
+    assert generation.state == pb.ImageGeneration.SUCCEEDED
+    assert put == [{}]
+
+
+async def test_a_gallery_that_takes_its_time_gets_the_pictures_while_they_are_safe_in_the_spool(
+    service: Service, provider: OpenAIServer, gallery: ServedGallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "STRAIGHT_SECONDS", 0.0)
+    generation = await service.generate(n=2)
+    assert generation.state == pb.ImageGeneration.SUCCEEDED
+    assert await spooled(service, generation.name) == []
+    assert [await gallery.content(name) for name in generation.assets] == provider.sent
 
 
 async def test_the_number_of_waiting_pictures_is_measured(alone: Service, provider: OpenAIServer) -> None:

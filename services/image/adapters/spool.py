@@ -1,7 +1,7 @@
-"""Finished bytes in Postgres, from the commit of the provider's answer until the gallery has them."""
+"""Finished bytes in Postgres, which the gallery did not take at once, until it has them."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -18,14 +18,28 @@ NOW = func.statement_timestamp()
 
 
 async def put(
-    connection: AsyncConnection, generation_id: str, contents: Mapping[int, bytes], *, hold_seconds: float
+    connection: AsyncConnection,
+    generation_id: str,
+    contents: Mapping[int, bytes],
+    *,
+    refused: Collection[int],
+    hold_seconds: float,
 ) -> None:
-    """Spools pictures; until `hold_seconds` are over only their maker delivers them."""
+    """Spools pictures; until `hold_seconds` are over only their maker delivers them, and `refused` ones nobody."""
     due = NOW + timedelta(seconds=hold_seconds)
     # One statement a picture: a multi-row one would hold every copy of all of them at once.
     for index, content in contents.items():
-        row = {"generation": generation_id, "index": index, "content": content, "next_attempt_time": due}
-        await connection.execute(insert(spool).values(row))
+        row = {"generation": generation_id, "index": index, "content": content}
+        await connection.execute(insert(spool).values(row | {"next_attempt_time": None if index in refused else due}))
+
+
+async def conclude(connection: AsyncConnection, generation_id: str, deliveries: Sequence[Delivery]) -> None:
+    """What deliveries that have been taken note of mean for their generation: with the last one, its end."""
+    for note in (one.note for one in deliveries if one.note):
+        await generations.annotate(connection, generation_id, dump_error(note))
+    states = await generations.picture_states(connection, generation_id)
+    if PictureState.SPOOLED not in states:
+        await generations.end(connection, generation_id, state_of(states), _error_of(states, deliveries))
 
 
 class Spool:
@@ -80,11 +94,7 @@ class Spool:
             await generations.lock(connection, generation_id)
             for one in deliveries:
                 await self._settle_one(connection, generation_id, one)
-            for note in (one.note for one in deliveries if one.note):
-                await generations.annotate(connection, generation_id, dump_error(note))
-            states = await generations.picture_states(connection, generation_id)
-            if PictureState.SPOOLED not in states:
-                await generations.end(connection, generation_id, state_of(states), _error_of(states, deliveries))
+            await conclude(connection, generation_id, deliveries)
 
     async def _settle_one(self, connection: AsyncConnection, generation_id: str, one: Delivery) -> None:
         state = PictureState.FAILED if one.error else PictureState.STORED

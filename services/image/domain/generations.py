@@ -1,7 +1,7 @@
 """A generation and its pictures, and the rules for their states."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -160,6 +160,11 @@ class Delivery:
     facts: Facts | None = None
     error: ServiceError | None = None
     note: ServiceError | None = None
+
+    def of(self, picture: Picture) -> Picture:
+        """The picture, now that this came of it."""
+        state = PictureState.FAILED if self.error else PictureState.STORED
+        return replace(picture, state=state, facts=self.facts, error=self.error)
 
 
 @dataclass(frozen=True, slots=True)
