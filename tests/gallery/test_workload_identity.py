@@ -5,17 +5,13 @@ A process of its own against Azurite over HTTPS with `--oauth basic`, and an aut
 
 import asyncio
 import hashlib
-import os
 import secrets
 import ssl
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import grpc.aio
 import httpx2
 import pytest
 import pytest_asyncio
@@ -23,7 +19,6 @@ from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, 
 from azure.storage.blob.aio import BlobServiceClient
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
-from contentlab.gallery.v1 import gallery_service_pb2_grpc as rpc
 from deploy.local.azurite import ACCOUNT
 from services.common.errors import ServiceError
 from services.gallery.adapters.signing import KEY_LIFETIME, KEY_RENEWAL, DelegationKeys, LinkSigner, Signing
@@ -31,24 +26,15 @@ from services.gallery.domain.assets import MediaType
 from services.gallery.domain.links import LONGEST_TTL, Presentation
 from services.gallery.ports import BlobKey
 from tests.conftest import NewDatabase
-from tests.gallery.harness import TOKEN, upload_messages
-from tests.support.azurite import ROOT, Azurite, running_azurite
+from tests.gallery.harness import upload_messages
+from tests.support.azurite import Azurite, running_azurite
 from tests.support.certificates import Certificate, make_certificate
 from tests.support.entra import Authority, StaticCredential, running_authority
+from tests.support.gallery_process import GalleryProcess, running_gallery_process
 from tests.support.links import cannot_do_anything_but_read, cannot_do_anything_but_write, link_to
 from tests.support.media import png
-from tests.support.ports import free_port
 
-START_SECONDS = 40.0
 SHOWN = Presentation("image/png", "inline")
-
-
-@dataclass(frozen=True)
-class User:
-    """A caller of the process; the local owner."""
-
-    stub: Any
-    metadata: tuple[tuple[str, str], ...] = ()
 
 
 @pytest.fixture(scope="module")
@@ -82,41 +68,23 @@ async def user(
     storage: Azurite,
     entra: Authority,
     certificate: Certificate,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[User]:
-    token_file = tmp_path_factory.mktemp("process") / "service-token"
-    token_file.write_text(TOKEN, encoding="ascii")
-    port = free_port()
-    environment = {
-        "PATH": os.environ["PATH"],
+) -> AsyncIterator[GalleryProcess]:
+    variables = {
         "SSL_CERT_FILE": str(certificate.certificate),
-        "DATABASE_URL": await new_database(),
-        "CONTENTLAB_LISTEN": f"127.0.0.1:{port}",
-        "CONTENTLAB_SERVICE_TOKEN_FILE": str(token_file),
-        "CONTENTLAB_LAME_DUCK_SECONDS": "0",
-        "CONTENTLAB_DRAIN_SECONDS": "0",
         "AZURE_BLOB_SERVICE_URL": storage.url,
         **entra.environment,
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.gallery", cwd=ROOT, env=environment, stdout=asyncio.subprocess.DEVNULL
-    )
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            await asyncio.wait_for(channel.channel_ready(), START_SECONDS)
-            yield User(rpc.GalleryServiceStub(channel))
-    finally:
-        process.terminate()
-        await asyncio.wait_for(process.wait(), 30)
+    async with running_gallery_process(await new_database(), variables) as process:
+        yield process
 
 
-async def uploaded(user: User, data: bytes, **fields: Any) -> pb.Asset:
+async def uploaded(user: GalleryProcess, data: bytes, **fields: Any) -> pb.Asset:
     asset: pb.Asset = await user.stub.UploadAsset(iter(upload_messages(data, **fields)), timeout=60)
     return asset
 
 
 async def test_a_gallery_signed_in_by_workload_identity_stores_reads_and_links(
-    user: User, entra: Authority, http: httpx2.AsyncClient
+    user: GalleryProcess, entra: Authority, http: httpx2.AsyncClient
 ) -> None:
     environment = await user.stub.GetGalleryEnvironment(pb.GetGalleryEnvironmentRequest(), timeout=30)
     assert (environment.storage_auth, environment.link_signing) == ("workload_identity", "user_delegation")
@@ -132,7 +100,9 @@ async def test_a_gallery_signed_in_by_workload_identity_stores_reads_and_links(
     assert entra.asked, "the federated token was traded for one of storage's"
 
 
-async def test_a_direct_upload_goes_through_a_link_of_the_identity(user: User, http: httpx2.AsyncClient) -> None:
+async def test_a_direct_upload_goes_through_a_link_of_the_identity(
+    user: GalleryProcess, http: httpx2.AsyncClient
+) -> None:
     data, other = png(33, 20), await uploaded(user, png(9, 9))
     announced = pb.CreateUploadRequest(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
     upload = await user.stub.CreateUpload(announced, timeout=30)
