@@ -143,7 +143,7 @@ def test_each_request_counts_once_and_a_sum_with_an_unknown_part_is_unknown(sent
     asset = ASSET
     for number, cost in sent:
         asset = annotate(asset, Annotation(str(number), cost=cost, usage=Usage(input_tokens=1)), NOW)
-    counted = list({number: cost for number, cost in reversed(sent)}.values())
+    counted = list(dict(reversed(sent)).values())
     amounts = [cost.amount_micro_usd for cost in counted]
     total = asset.provenance.cost
     if not counted:
