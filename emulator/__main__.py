@@ -6,8 +6,10 @@ from datetime import date
 
 import uvloop
 
+from emulator.dialects import DIALECTS, OPTIONS, dialect_of
 from emulator.server import Server
 from emulator.settings import DEFAULT_PORT, MIB, Settings
+from emulator.surfaces import deployments
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,11 +29,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--prerendered", action="store_true", help="answer from pictures drawn once, without latency")
     add("--seed", type=_count, default=0, help="changes every picture that no request seeds")
     add("--today", type=date.fromisoformat, metavar="YYYY-MM-DD", help="date by which models end; default: the clock's")
+    add("--dialect", type=_dialect, default=defaults.dialect, metavar="NAME[+OPTION...]", help=_DIALECT_HELP)
+    add("--deployment", action="append", default=[], metavar="NAME=MODEL", help="a deployment of Azure's; repeatable")
     add("--max-in-flight", type=_count, default=defaults.max_in_flight, help="paid calls at once; one more gets 503")
     add("--max-media-mib", type=_count, default=defaults.max_media_bytes // MIB, help="largest body with pictures")
     add("--drain-seconds", type=_seconds, default=defaults.drain_seconds, help="time for open calls after SIGTERM")
     add("--log-level", choices=("debug", "info", "warning", "error"), default=defaults.log_level, help="what to log")
     return parser
+
+
+_DIALECT_HELP = f"what is spoken where the path names none: {', '.join(DIALECTS)}; options: {', '.join(OPTIONS)}"
+
+
+def _dialect(text: str) -> str:
+    try:
+        dialect_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _port(text: str) -> int:
@@ -61,6 +76,10 @@ def _settings(arguments: list[str]) -> Settings:
     given = parser.parse_args(arguments)
     if given.prerendered and given.latency:
         parser.error("--latency has no meaning with --prerendered")
+    try:
+        named = deployments(given.deployment)
+    except ValueError as error:
+        parser.error(f"--deployment: {error}")
     return Settings(
         host=given.host,
         port=given.port,
@@ -73,6 +92,8 @@ def _settings(arguments: list[str]) -> Settings:
         max_in_flight=given.max_in_flight,
         max_media_bytes=given.max_media_mib * MIB,
         drain_seconds=given.drain_seconds,
+        dialect=given.dialect,
+        deployments=named,
         log_level=given.log_level,
     )
 

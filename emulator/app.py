@@ -17,14 +17,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emulator.chat import Chat
 from emulator.control import Control
+from emulator.delivery import Reset
 from emulator.desk import Desk
+from emulator.error_shapes import shaped
 from emulator.errors import ApiError, internal, overloaded
 from emulator.faults import FaultBook
 from emulator.images import Images
 from emulator.ledger import Ledger
-from emulator.models import Catalogue
 from emulator.settings import Settings
+from emulator.shelf import Shelf
 from emulator.studio import Studio
+from emulator.surfaces import Surface, Surfaces
+from emulator.wire import ENTRY, WireLog
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -33,12 +37,13 @@ _log = logging.getLogger("emulator")
 
 def create_app(settings: Settings) -> Starlette:
     """A whole emulator. Its ledger is open while the application's lifespan lasts."""
-    ledger, faults = Ledger(settings.ledger), FaultBook()
-    studio, catalogue = Studio(prerendered=settings.prerendered), Catalogue(settings.today)
+    ledger, faults, wire, shelf = Ledger(settings.ledger), FaultBook(), WireLog(), Shelf()
+    studio, surfaces = Studio(prerendered=settings.prerendered), Surfaces(settings)
     desk = Desk(settings, ledger, faults)
-    images = Images(settings, catalogue, studio, desk)
-    chat = Chat(settings, catalogue, desk)
-    control = Control(settings, ledger, faults)
+    images = Images(settings, studio, desk, wire, shelf)
+    chat = Chat(settings, desk, wire)
+    control = Control(settings, ledger, faults, wire)
+    keys, door = _Keys(settings.require_key), _Door(settings.max_in_flight)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -49,38 +54,82 @@ def create_app(settings: Settings) -> Starlette:
             await ledger.close()
             studio.close()
 
-    async def models(_: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [model.card() for model in catalogue.alive()]})
+    async def models(request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": request.state.surface.cards()})
 
     async def model(request: Request) -> Response:
-        return JSONResponse(catalogue.get(request.path_params["id"]).card())
+        return JSONResponse(request.state.surface.card(request.path_params["id"]))
 
-    keys, door = _Keys(settings.require_key), _Door(settings.max_in_flight)
+    def paid(endpoint: str, handler: Endpoint) -> Endpoint:
+        return keys.demanded(door.counted(_unless_reset(desk, endpoint, handler)))
+
+    served: dict[str, tuple[str, Endpoint]] = {
+        "/images/generations": ("POST", paid("/v1/images/generations", images.generate)),
+        "/images/edits": ("POST", paid("/v1/images/edits", images.edit)),
+        "/chat/completions": ("POST", paid("/v1/chat/completions", chat.complete)),
+        "/models": ("GET", keys.demanded(models)),
+        "/models/{id:path}": ("GET", keys.demanded(model)),
+    }
     routes = [
-        Route("/v1/images/generations", keys.demanded(door.counted(images.generate)), methods=["POST"]),
-        Route("/v1/images/edits", keys.demanded(door.counted(images.edit)), methods=["POST"]),
-        Route("/v1/chat/completions", keys.demanded(door.counted(chat.complete)), methods=["POST"]),
-        Route("/v1/models", keys.demanded(models)),
-        Route("/v1/models/{id}", keys.demanded(model)),
-        Route("/ledger", keys.demanded_if_strict(control.read_ledger), methods=["GET"]),
-        Route("/ledger", keys.demanded_if_strict(control.reset_ledger), methods=["DELETE"]),
-        Route("/faults", keys.demanded_if_strict(control.list_faults), methods=["GET"]),
-        Route("/faults", keys.demanded_if_strict(control.add_fault), methods=["POST"]),
-        Route("/faults", keys.demanded_if_strict(control.remove_faults), methods=["DELETE"]),
-        Route("/faults/{id}", keys.demanded_if_strict(control.remove_faults), methods=["DELETE"]),
-        Route("/healthz", control.health),
+        Route(base + path, _on(roots, path, handler), methods=[method])
+        for base, roots in _BASES.items()
+        for path, (method, handler) in served.items()
     ]
+    routes += [
+        Route(path, keys.demanded_if_strict(handler), methods=[method]) for path, method, handler in control.endpoints()
+    ]
+    routes += [Route("/generated-images/{name}", shelf.get), Route("/healthz", control.health)]
+
+    async def api_error(request: Request, error: Exception) -> Response:
+        told = error if isinstance(error, ApiError) else internal()
+        wire.refused(request, told)
+        return _answered(request, told)
+
     return Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(_Envelope)],
+        middleware=[Middleware(_Envelope, surfaces=surfaces, wire=wire)],
         exception_handlers={
-            ApiError: _api_error,
+            ApiError: api_error,
             HTTPException: _http_error,
             ClientDisconnect: _nobody_left,
             Exception: _bug,
         },
     )
+
+
+# Where the endpoints begin, and for the dialects of which root.
+_BASES: dict[str, tuple[str, ...]] = {
+    "/v1": ("v1",),
+    "/openai/v1": ("azure-v1",),
+    "/openai/deployments/{deployment}": ("deployments",),
+    "/openai": ("deployments",),
+}
+_CONTROL = ("/ledger", "/faults", "/requests", "/healthz")
+
+
+def _on(roots: tuple[str, ...], path: str, handler: Endpoint) -> Endpoint:
+    """`handler`, for the dialects that have it there; for others there is nothing at this address."""
+
+    async def served(request: Request) -> Response:
+        dialect = request.state.surface.dialect
+        lists_models = path.startswith("/models")
+        if dialect.root not in roots or (path == "/images/edits" and not dialect.edits):
+            raise HTTPException(404)
+        # There, only the list of models is not below a deployment; and nothing is found without a version.
+        misplaced = ("deployment" in request.path_params) is lists_models
+        if dialect.root == "deployments" and (misplaced or "api-version" not in request.query_params):
+            raise HTTPException(404)
+        return await handler(request)
+
+    return served
+
+
+def _unless_reset(desk: Desk, endpoint: str, handler: Endpoint) -> Endpoint:
+    async def met(request: Request) -> Response:
+        return Reset() if desk.reset_unread(request, endpoint) else await handler(request)
+
+    return met
 
 
 class _Keys:
@@ -103,6 +152,8 @@ class _Keys:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         # Azure's clients send their key in a header of its own.
         given = key.strip() if scheme.lower() == "bearer" else request.headers.get("api-key", "").strip()
+        if not given and self._required is None and request.state.surface.dialect.keyless:
+            return
         if not given:
             message = "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY'."
             raise ApiError(401, message)
@@ -149,57 +200,78 @@ class _Leaving(Response):
 
 
 class _Envelope:
-    """Gives every request an id, and every response the headers that OpenAI's have."""
+    """Finds a request's dialect, gives it an id, notes it, and gives responses the headers that the dialect has."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, surfaces: Surfaces, wire: WireLog) -> None:
+        self._app, self._surfaces, self._wire = app, surfaces, wire
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request_id, started = f"req_{secrets.token_hex(16)}", perf_counter()
-        scope.setdefault("state", {})["request_id"] = request_id
+        surface, wrong = self._enter(scope, request_id)
+        entry = scope["state"].get(ENTRY)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                spent = round((perf_counter() - started) * 1000)
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", request_id.encode()),
-                    (b"openai-processing-ms", str(spent).encode()),
-                    (b"openai-version", b"2020-10-01"),
-                ]
+                if entry is not None:
+                    entry.status = message["status"]
+                message["headers"] = [*message["headers"], *_headers(surface, request_id, started)]
             await send(message)
 
+        if wrong is not None:
+            await _answered(Request(scope), wrong)(scope, receive, send_with_headers)
+            return
         await self._app(scope, receive, send_with_headers)
 
+    def _enter(self, scope: Scope, request_id: str) -> tuple[Surface, ApiError | None]:
+        """Read the dialect off the path, which goes on without it."""
+        path, surface, wrong = str(scope["path"]), self._surfaces.default, None
+        state = scope.setdefault("state", {})
+        state.update(request_id=request_id, prefix="", dialect=self._surfaces.default_name)
+        if path.startswith("/dialects/"):
+            _, _, name, *rest = path.split("/", 3)
+            try:
+                surface = self._surfaces.named(name)
+                state.update(prefix=f"/dialects/{name}", dialect=name)
+            except ValueError as error:
+                wrong = ApiError(404, f"Unknown dialect: {error}.", code="unknown_dialect")
+            scope["path"] = "/" + "".join(rest)
+        state["surface"] = surface
+        if not path.startswith(_CONTROL):
+            state[ENTRY] = self._wire.begin(scope, request_id, state["dialect"], path)
+        return surface, wrong
 
-def _answered(error: ApiError) -> Response:
-    return JSONResponse(error.body(), error.status, error.headers)
+
+def _headers(surface: Surface, request_id: str, started: float) -> list[tuple[bytes, bytes]]:
+    headers = [(name.encode(), request_id.encode()) for name in surface.dialect.id_headers]
+    if surface.dialect.errors == "openai":
+        spent = round((perf_counter() - started) * 1000)
+        headers += [(b"openai-processing-ms", str(spent).encode()), (b"openai-version", b"2020-10-01")]
+    return headers
 
 
-async def _api_error(_: Request, error: Exception) -> Response:
-    return _answered(error) if isinstance(error, ApiError) else await _bug(_, error)
+def _answered(request: Request, error: ApiError) -> Response:
+    body = shaped(error, request.state.surface.dialect.errors, chat="/chat/" in request.url.path)
+    return JSONResponse(body, error.status, error.headers)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
+    method, path = request.method, request.url.path
     match status:
+        case 404 if request.state.surface.dialect.errors in ("azure", "localai"):
+            told = ApiError(404, "Resource not found")
         case 404:
-            return _answered(
-                ApiError(404, f"Unknown request URL: {request.method} {request.url.path}.", code="unknown_url")
-            )
+            told = ApiError(404, f"Unknown request URL: {method} {path}.", code="unknown_url")
         case 405:
-            return _answered(
-                ApiError(405, f"Not allowed to {request.method} on {request.url.path}.", code="method_not_supported")
-            )
+            told = ApiError(405, f"Not allowed to {method} on {path}.", code="method_not_supported")
         case 400:
-            return _answered(
-                ApiError(400, "We could not parse the multipart form of your request.", code="invalid_form")
-            )
+            told = ApiError(400, "We could not parse the multipart form of your request.", code="invalid_form")
         case _:
-            return _answered(internal())
+            told = internal()
+    return _answered(request, told)
 
 
 async def _nobody_left(request: Request, _: Exception) -> Response:
@@ -210,4 +282,4 @@ async def _nobody_left(request: Request, _: Exception) -> Response:
 
 async def _bug(request: Request, _: Exception) -> Response:
     _log.error("request %s ran into a bug", getattr(request.state, "request_id", "-"))
-    return _answered(internal())
+    return _answered(request, internal())

@@ -9,6 +9,7 @@ from starlette.datastructures import FormData
 from starlette.requests import Request
 
 from emulator.errors import ApiError, bad_json, body_too_large
+from emulator.wire import WireLog
 
 _LARGE_JSON = 256 * 1024  # parsed off the event loop from here on
 _MAX_FORM_PARTS = 64
@@ -42,8 +43,8 @@ def _too_slow() -> ApiError:
     return ApiError(408, "The request body was not received in time.", code="request_timeout")
 
 
-async def read_json(request: Request, limit: int, seconds: float) -> dict[str, Any]:
-    """The body as a JSON object of Unicode text. Raises ApiError."""
+async def read_json(request: Request, limit: int, seconds: float, log: WireLog | None = None) -> dict[str, Any]:
+    """The body as a JSON object of Unicode text, noted in `log`. Raises ApiError."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         message = f"Unsupported content type: '{kind[:100]}'. This API method only accepts 'application/json' requests."
@@ -53,7 +54,10 @@ async def read_json(request: Request, limit: int, seconds: float) -> dict[str, A
             body = await _metered(request, limit).body()
     except TimeoutError as error:
         raise _too_slow() from error
-    return await asyncio.to_thread(_parse, body) if len(body) > _LARGE_JSON else _parse(body)
+    value = await asyncio.to_thread(_parse, body) if len(body) > _LARGE_JSON else _parse(body)
+    if log is not None:
+        await log.read_json(request, value, len(body))
+    return value
 
 
 def _parse(body: bytes) -> dict[str, Any]:
@@ -72,8 +76,11 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-async def read_form(request: Request, limit: int, seconds: float) -> FormData:
-    """The parts of a multipart body; files beyond a megabyte are on disk. The caller closes it. Raises ApiError."""
+async def read_form(request: Request, limit: int, seconds: float, log: WireLog) -> FormData:
+    """The parts of a multipart body, noted in `log`; files beyond a megabyte are on disk. The caller closes it.
+
+    Raises ApiError.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         message = (
@@ -82,8 +89,10 @@ async def read_form(request: Request, limit: int, seconds: float) -> FormData:
         raise ApiError(400, message, code="unsupported_content_type")
     try:
         async with asyncio.timeout(seconds):
-            return await _metered(request, limit).form(
+            form = await _metered(request, limit).form(
                 max_files=_MAX_FORM_PARTS, max_fields=_MAX_FORM_PARTS, max_part_size=_MAX_FIELD_BYTES
             )
     except TimeoutError as error:
         raise _too_slow() from error
+    await log.read_form(request, form)
+    return form

@@ -15,12 +15,12 @@ from emulator.bodies import read_json
 from emulator.chat_params import ChatRequest, parse
 from emulator.desk import Desk, PaidCall, Result
 from emulator.faults import Order
-from emulator.models import Catalogue
 from emulator.plausible import Topic, free_text, subject_of
 from emulator.schema_answers import answer
 from emulator.settings import Settings
-from emulator.usage import chat_usage, cost_micro_usd, seen_image_tokens, text_tokens
+from emulator.usage import chat_usage, cost_micro_usd, plain_chat_usage, seen_image_tokens, text_tokens
 from emulator.vision import Seen, decode_data_url, look
+from emulator.wire import WireLog
 
 _REFUSAL = "I'm sorry, but I can't help with that request."
 _CHUNK_LETTERS = 24
@@ -47,17 +47,19 @@ class Chat:
     """Chat completions of one emulator."""
 
     settings: Settings
-    catalogue: Catalogue
     desk: Desk
+    wire: WireLog
 
     async def complete(self, request: Request) -> Response:
         """One completion, whole or as a stream of chunks."""
-        raw = await read_json(request, self.settings.max_media_bytes, self.settings.body_seconds)
-        wanted = parse(raw, self.catalogue)
+        raw = await read_json(request, self.settings.max_media_bytes, self.settings.body_seconds, self.wire)
+        if "deployment" in request.path_params:
+            raw["model"] = request.path_params["deployment"]
+        wanted = parse(raw, request.state.surface)
         seen = await asyncio.to_thread(_look_at_all, wanted)
         content = await asyncio.to_thread(_content, wanted, seen)
         call = PaidCall(
-            endpoint=request.url.path,
+            endpoint="/v1/chat/completions",
             operation="chat",
             model=wanted.model.id,
             text=wanted.text,
@@ -74,7 +76,8 @@ class Chat:
         async def work(fault: Order | None) -> Result:
             refused = fault is not None and fault.kind == "refusal"
             reply = _Reply(None, _REFUSAL, "stop") if refused else _reply(content, wanted.max_tokens)
-            return _result(wanted, seen, reply, str(request.state.request_id))
+            plain = request.state.surface.dialect.plain_chat_usage
+            return _result(wanted, seen, reply, str(request.state.request_id), plain=plain)
 
         return await self.desk.serve(request, call, work)
 
@@ -129,7 +132,7 @@ def _reply(content: str, max_tokens: int | None) -> _Reply:
     return _Reply(content.encode()[: 4 * max_tokens].decode(errors="ignore"), None, "length")
 
 
-def _result(wanted: ChatRequest, seen: tuple[Seen, ...], reply: _Reply, request_id: str) -> Result:
+def _result(wanted: ChatRequest, seen: tuple[Seen, ...], reply: _Reply, request_id: str, *, plain: bool) -> Result:
     details = [image.detail for image in wanted.images]
     text_in = text_tokens(wanted.text)
     image_in = sum(
@@ -143,9 +146,10 @@ def _result(wanted: ChatRequest, seen: tuple[Seen, ...], reply: _Reply, request_
         "service_tier": "default",
         "system_fingerprint": "fp_emulator",
     }
-    parts = list(_chunks(head, reply, usage if wanted.include_usage else None)) if wanted.stream else []
+    told = plain_chat_usage(usage) if plain else usage
+    parts = list(_chunks(head, reply, told if wanted.include_usage else None)) if wanted.stream else []
     return Result(
-        parts or [_whole(head, reply, usage)],
+        parts or [_whole(head, reply, told)],
         usage,
         cost_micro_usd(wanted.model.price, text_in, image_in, reply.tokens),
     )

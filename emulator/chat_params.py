@@ -6,9 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from emulator.errors import ApiError, missing, not_emulated, out_of_bounds, unknown_parameter, wrong_type, wrong_value
-from emulator.models import Catalogue, Model
+from emulator.dialects import Dialect
+from emulator.errors import (
+    ApiError,
+    missing,
+    not_emulated,
+    out_of_bounds,
+    unknown_parameter,
+    unsupported,
+    wrong_type,
+    wrong_value,
+)
+from emulator.models import Model
 from emulator.schema_answers import unfit
+from emulator.surfaces import Surface
 
 _USED = frozenset(
     {"model", "messages", "response_format", "max_completion_tokens", "max_tokens", "stream", "stream_options", "n"}
@@ -69,22 +80,19 @@ class ChatRequest:
         return [image for message in self.messages for image in message.images]
 
 
-def parse(raw: Mapping[str, Any], catalogue: Catalogue) -> ChatRequest:
+def parse(raw: Mapping[str, Any], surface: Surface) -> ChatRequest:
     """Check `raw`. Raises ApiError with the parameter named."""
     given = {name: value for name, value in raw.items() if value is not None}
     for name in given:
         if name in _NOT_EMULATED:
             raise not_emulated(name, f"'{name}'")
-        if name not in _USED | _WITHOUT_EFFECT:
+        if name not in _USED | _WITHOUT_EFFECT and surface.dialect.chat_unknown_refused:
             raise unknown_parameter(name)
-    for name in ("model", "messages"):
-        if name not in given:
-            raise missing(name)
-    if not isinstance(given["model"], str):
-        raise wrong_type("model", "a string", given["model"])
-    model = catalogue.chat_model(given["model"])
+    model = surface.chat_model(given.get("model"))
+    if "messages" not in given:
+        raise missing("messages")
     messages = _messages(given["messages"])
-    mode, schema = _response_format(given.get("response_format", {"type": "text"}))
+    mode, schema = _mode(given, surface.dialect)
     if mode == "json_object" and not any("json" in message.text.lower() for message in messages):
         message = (
             "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'."
@@ -95,7 +103,7 @@ def parse(raw: Mapping[str, Any], catalogue: Catalogue) -> ChatRequest:
     stream = given.get("stream", False)
     if not isinstance(stream, bool):
         raise wrong_type("stream", "a boolean", stream)
-    limits = [_integer(given, name, 1, 1_000_000) for name in ("max_completion_tokens", "max_tokens")]
+    limits = [_limit(given, name, model, surface.dialect) for name in ("max_completion_tokens", "max_tokens")]
     return ChatRequest(
         model=model,
         messages=messages,
@@ -105,6 +113,32 @@ def parse(raw: Mapping[str, Any], catalogue: Catalogue) -> ChatRequest:
         stream=stream,
         include_usage=_include_usage(given, stream=stream),
     )
+
+
+def _mode(
+    given: Mapping[str, Any], dialect: Dialect
+) -> tuple[Literal["text", "json_object", "json_schema"], Mapping[str, Any] | None]:
+    """The response format that has an effect: one that the server ignores is plain text."""
+    mode, schema = _response_format(given.get("response_format", {"type": "text"}))
+    honoured = {"text": "yes", "json_object": dialect.json_object, "json_schema": dialect.json_schema}[mode]
+    if honoured == "refused":
+        message = f"Invalid parameter: 'response_format' of type '{mode}' is not supported with this model."
+        raise ApiError(400, message, param="response_format")
+    return ("text", None) if honoured == "ignored" else (mode, schema)
+
+
+def _limit(given: Mapping[str, Any], name: str, model: Model, dialect: Dialect) -> int | None:
+    """A limit on tokens by one of its two names, if that name is understood."""
+    honoured = dialect.max_tokens if name == "max_tokens" else dialect.max_completion_tokens
+    if name == "max_tokens" and honoured == "by_model":
+        honoured = "yes" if model.max_tokens else "refused"
+    if name not in given or honoured == "ignored":
+        return None
+    if honoured == "refused":
+        other = "max_completion_tokens" if name == "max_tokens" else "max_tokens"
+        message = f"Unsupported parameter: '{name}' is not supported with this model. Use '{other}' instead."
+        raise unsupported(name, message)
+    return _integer(given, name, 1, 1_000_000)
 
 
 def _include_usage(given: Mapping[str, Any], *, stream: bool) -> bool:

@@ -1,6 +1,7 @@
-"""What the tests ask the emulator about itself: its ledger, its faults, its health. Not part of OpenAI's protocol."""
+"""What the tests ask the emulator about itself: its ledger, its faults, what arrived on the wire, its health."""
 
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,9 +15,13 @@ from emulator.errors import ApiError
 from emulator.faults import FaultBook, Order
 from emulator.ledger import Ledger, Query
 from emulator.settings import Settings
+from emulator.wire import WireLog
 
 _MAX_ROWS = 10_000
 _FILTERS = frozenset({"since", "idempotency_key", "after", "limit"})
+_WIRE_FILTERS = frozenset({"after", "limit", "idempotency_key", "dialect", "path", "request_id"})
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,20 @@ class Control:
     settings: Settings
     ledger: Ledger
     faults: FaultBook
+    wire: WireLog
+
+    def endpoints(self) -> list[tuple[str, str, Endpoint]]:
+        """Path, method and handler of each; all but the health are kept by the key, if one is required."""
+        return [
+            ("/ledger", "GET", self.read_ledger),
+            ("/ledger", "DELETE", self.reset_ledger),
+            ("/faults", "GET", self.list_faults),
+            ("/faults", "POST", self.add_fault),
+            ("/faults", "DELETE", self.remove_faults),
+            ("/faults/{id}", "DELETE", self.remove_faults),
+            ("/requests", "GET", self.read_requests),
+            ("/requests", "DELETE", self.forget_requests),
+        ]
 
     async def health(self, request: Request) -> Response:
         """200 while calls can be charged, else 503."""
@@ -70,12 +89,28 @@ class Control:
             raise ApiError(404, f"There is no fault '{one}'.", param="id", code="fault_not_found")
         return JSONResponse({"deleted": removed})
 
+    async def read_requests(self, request: Request) -> Response:
+        """What arrived on the wire, oldest first."""
+        given = _known(request, _WIRE_FILTERS)
+        wanted = {name: text for name, text in given.items() if name not in ("after", "limit")}
+        after, limit = _number(given, "after", 0, 2**62), _number(given, "limit", 1000, 1000)
+        return JSONResponse(self.wire.shown(after, limit, wanted))
 
-def _query(request: Request) -> Query:
+    async def forget_requests(self, request: Request) -> Response:
+        """Forget what arrived."""
+        return JSONResponse({"deleted": self.wire.clear()})
+
+
+def _known(request: Request, names: frozenset[str]) -> dict[str, str]:
     given = dict(request.query_params)
     for name in given:
-        if name not in _FILTERS:
+        if name not in names:
             raise ApiError(400, f"Unknown parameter: '{name}'.", param=name, code="unknown_parameter")
+    return given
+
+
+def _query(request: Request) -> Query:
+    given = _known(request, _FILTERS)
     return Query(
         since=_moment(given["since"]) if "since" in given else None,
         idempotency_key=given.get("idempotency_key"),

@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+import socket
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,6 +19,10 @@ CONNECTION = "emulator.connection"
 
 _log = logging.getLogger("emulator")
 
+# How often a slow drip lets something through.
+_DRIP_SECONDS = 0.05
+_NO_LINGER = struct.pack("ii", 1, 0)
+
 
 class Connection(Protocol):
     """What an asyncio transport can do that ASGI has no word for."""
@@ -27,10 +33,13 @@ class Connection(Protocol):
     def abort(self) -> None:
         """Close at once."""
 
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        """The socket, among other things."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A 200 answer.
+    """An answer that is not an error, unless a fault makes it look like one.
 
     Attributes:
         parts: one JSON body, or the events of a stream in their order.
@@ -38,6 +47,9 @@ class Answer:
         delay: seconds before the first byte.
         cut: close the connection before the first byte or in the middle.
         hold: seconds to keep the connection open without a byte before it is closed.
+        reset: a cut is a TCP reset, not an orderly close.
+        rate: bytes a second that are let through.
+        content_type: instead of the right one.
     """
 
     parts: Sequence[bytes]
@@ -46,13 +58,19 @@ class Answer:
     delay: float = 0.0
     cut: Literal["before", "middle"] | None = None
     hold: float | None = None
+    reset: bool = False
+    rate: int | None = None
+    status: int = 200
+    content_type: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Delivery(Response):
     """Sends an Answer and reports once how that ended, also when it is cancelled."""
 
     def __init__(self, answer: Answer, report: Callable[[Outcome], None]) -> None:
-        super().__init__(media_type="text/event-stream" if answer.streams else "application/json")
+        right = "text/event-stream" if answer.streams else "application/json"
+        super().__init__(headers={"content-type": answer.content_type or right, **answer.headers})
         self._answer = answer
         self._report = report
         del self.headers["content-length"]
@@ -78,20 +96,33 @@ class Delivery(Response):
             await _gone_within(request, self._answer.hold)
             return await _hang_up(request, at_once=True)
         if self._answer.cut == "before":
-            return await _hang_up(request, at_once=True)
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            return await _hang_up(request, at_once=True, reset=self._answer.reset)
+        await send({"type": "http.response.start", "status": self._answer.status, "headers": self.raw_headers})
         if self._answer.cut == "middle":
             await self._send_half(send)
-            return await _hang_up(request, at_once=False)
+            return await _hang_up(request, at_once=self._answer.reset, reset=self._answer.reset)
         for index, part in enumerate(self._answer.parts):
             if index:
                 await asyncio.sleep(self._answer.pause)
+            if self._answer.rate is not None:
+                await self._drip(request, send, part, self._answer.rate)
+                continue
             await send({"type": "http.response.body", "body": part, "more_body": True})
         # An empty message waits until the client has taken what was written before.
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         gone = await request.is_disconnected()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
         return "cut" if gone else "answered"
+
+    async def _drip(self, request: Request, send: Send, part: bytes, rate: int) -> None:
+        """Send `part` a little at a time. A client that has left ends it: nobody takes the rest."""
+        step = max(1, round(rate * _DRIP_SECONDS))
+        for start in range(0, len(part), step):
+            piece = part[start : start + step]
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await asyncio.sleep(len(piece) / rate)
+            if await request.is_disconnected():
+                return
 
     async def _send_half(self, send: Send) -> None:
         whole = b"".join(self._answer.parts)
@@ -109,11 +140,22 @@ async def _gone_within(request: Request, seconds: float) -> None:
         return
 
 
-async def _hang_up(request: Request, *, at_once: bool) -> Outcome:
+class Reset(Response):
+    """Resets the connection and answers nothing."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hang up."""
+        await _hang_up(Request(scope, receive), at_once=True, reset=True)
+
+
+async def _hang_up(request: Request, *, at_once: bool, reset: bool = False) -> Outcome:
     connection: Connection | None = getattr(request.state, CONNECTION, None)
     if connection is None:
         _log.error("this server gives no access to connections, so a cut cannot be emulated")
         return "cut"
+    if reset and (raw := connection.get_extra_info("socket")) is not None:
+        # A socket that does not linger is closed with a RST, and what it still had to send is lost.
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     if at_once:
         connection.abort()
     else:

@@ -1,11 +1,11 @@
 """Faults on order: what goes wrong, with which call, how often, and whether it is charged all the same."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from emulator.errors import ApiError
 
@@ -23,31 +23,63 @@ Kind = Literal[
     "wrong_image",
     "short",
     "refusal",
+    "truncated_base64",
+    "html",
+    "error_in_200",
+    "wrong_mime",
+    "wrong_format",
+    "slow_drip",
+    "reset",
+    "early_final",
+    "fewer_partials",
 ]
 
 # Kinds that are an error instead of an answer.
 REFUSALS: frozenset[Kind] = frozenset(
     {"moderation_blocked", "content_filter", "rate_limit", "server_error", "overloaded"}
 )
-_ONLY_IMAGES: frozenset[Kind] = frozenset({"moderation_blocked", "wrong_image", "short"})
+_PREVIEWS: frozenset[Kind] = frozenset({"early_final", "fewer_partials"})
+_ONLY_IMAGES: frozenset[Kind] = _PREVIEWS.union(
+    ("moderation_blocked", "wrong_image", "short", "truncated_base64", "wrong_format")
+)
 _ONLY_CHAT: frozenset[Kind] = frozenset({"refusal"})
-_ONLY_STREAMS: frozenset[Kind] = frozenset({"mid_stream_error"})
+_ONLY_STREAMS: frozenset[Kind] = _PREVIEWS.union(("mid_stream_error",))
+# Kinds for which no work is done unless they are charged.
+IDLE: frozenset[Kind] = frozenset({"html", "error_in_200", "reset"})
 # Where the provider has done the work, the call costs money whatever becomes of the answer.
-_CHARGED: frozenset[Kind] = frozenset(
-    {"slow", "cut", "mid_stream_error", "bad_json", "wrong_image", "short", "refusal"}
+_CHARGED: frozenset[Kind] = _PREVIEWS.union(
+    ("slow", "cut", "mid_stream_error", "bad_json", "wrong_image", "short", "refusal"),
+    ("truncated_base64", "html", "wrong_mime", "wrong_format", "slow_drip"),
 )
 
 Endpoint = Literal["/v1/images/generations", "/v1/images/edits", "/v1/chat/completions"]
 
 
 class Match(BaseModel):
-    """Which calls a fault is for; what is left out matches everything."""
+    """Which calls a fault is for; what is left out matches everything.
+
+    Attributes:
+        dialect: the name without options.
+        headers: of the request; each must be there with this value.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     endpoint: Endpoint | None = None
     model: str | None = None
     prompt_contains: str | None = None
+    dialect: str | None = None
+    headers: dict[str, str] = Field(default_factory=dict, max_length=8)
+
+    def fits(self, call: "Call") -> bool:
+        """Whether the call is one of them."""
+        return (
+            self.endpoint in (None, call.endpoint)
+            and self.model in (None, call.model)
+            and (self.prompt_contains is None or self.prompt_contains in call.text)
+            and self.dialect in (None, call.dialect)
+            and all(call.headers.get(name.lower()) == text for name, text in self.headers.items())
+        )
 
 
 class Order(BaseModel):
@@ -62,7 +94,13 @@ class Order(BaseModel):
         retry_after: header of `rate_limit` and `overloaded`, in seconds.
         cut_at: of `cut`: before the first byte, or in the middle of the body.
         stage, categories: of `moderation_blocked`.
-        missing: of `short`: how many pictures are left out.
+        missing: of `short`, how many pictures are left out; of `fewer_partials`, how many previews.
+        filter_code: of `content_filter`: the code, which has had several spellings.
+        status: of `html`.
+        content_type: of `wrong_mime`.
+        bytes_per_second: of `slow_drip`.
+        reset_at: of `reset`: before the request's body was read, after it, with the answer ready but no byte of it
+            sent, or in the middle of the answer's body.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -78,11 +116,29 @@ class Order(BaseModel):
     stage: Literal["input", "output", "unknown"] = "input"
     categories: tuple[str, ...] = ("violence",)
     missing: Annotated[int, Field(ge=1, le=10)] = 1
+    filter_code: Literal["content_filter", "contentFilter", "content_policy_violation"] = "content_filter"
+    status: Literal[200, 502, 503, 504] = 200
+    content_type: Annotated[str, Field(pattern=r"^[\x21-\x7e][\x20-\x7e]{0,99}$")] = "text/plain; charset=utf-8"
+    bytes_per_second: Annotated[int, Field(ge=1, le=10**9)] = 65_536
+    reset_at: Literal["unread", "read", "answered", "middle"] = "read"
+
+    @model_validator(mode="after")
+    def _unread_knows_no_body(self) -> Self:
+        if self.is_unread and (self.match.model or self.match.prompt_contains or self.charged):
+            raise ValueError("before the body is read, no model or prompt can match and nothing can be charged")
+        return self
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether it hits a call before its body is read."""
+        return self.kind == "reset" and self.reset_at == "unread"
 
     @property
     def is_charged(self) -> bool:
         """Whether a call that this hits is charged."""
-        return self.kind in _CHARGED if self.charged is None else self.charged
+        if self.charged is not None:
+            return self.charged
+        return self.kind in _CHARGED or (self.kind == "reset" and self.reset_at in ("answered", "middle"))
 
     @property
     def delay(self) -> float:
@@ -94,12 +150,15 @@ class Order(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a fault is matched against."""
+    """What a fault is matched against; of one whose body has not been read, model and text are empty."""
 
     endpoint: str
     model: str
     text: str
     streams: bool
+    dialect: str
+    headers: Mapping[str, str]
+    unread: bool = False
 
 
 @dataclass(slots=True)
@@ -110,13 +169,12 @@ class _Standing:
     request_ids: list[str] = field(default_factory=list)
 
     def fits(self, call: Call) -> bool:
-        match, kind = self.order.match, self.order.kind
+        kind = self.order.kind
         chat = call.endpoint == "/v1/chat/completions"
         return (
             (self.order.times is None or self.hits < self.order.times)
-            and match.endpoint in (None, call.endpoint)
-            and match.model in (None, call.model)
-            and (match.prompt_contains is None or match.prompt_contains in call.text)
+            and self.order.is_unread is call.unread
+            and self.order.match.fits(call)
             and not (kind in _ONLY_IMAGES and chat)
             and not (kind in _ONLY_CHAT and not chat)
             and not (kind in _ONLY_STREAMS and not call.streams)
@@ -177,7 +235,7 @@ def refusal(order: Order) -> ApiError:
         case "moderation_blocked":
             return _moderation_blocked(order)
         case "content_filter":
-            return _content_filter()
+            return _content_filter(order.filter_code)
         case "rate_limit":
             return ApiError(
                 429,
@@ -209,21 +267,24 @@ def _moderation_blocked(order: Order) -> ApiError:
     )
 
 
-def _content_filter() -> ApiError:
-    """Azure's own filter, in the shape Azure gives it."""
+def _content_filter(code: str) -> ApiError:
+    """Azure's own filter, in the shapes Azure gives it: that of chats, and that of its image models."""
     harmless = {"filtered": False, "severity": "safe"}
     result = dict.fromkeys(("hate", "self_harm", "sexual"), harmless)
+    result |= {"violence": {"filtered": True, "severity": "high"}}
+    reason = {"code": "ResponsibleAIPolicyViolation"}
+    if code == "content_policy_violation":
+        return ApiError(
+            400,
+            "Your request was rejected as a result of our safety system.",
+            code=code,
+            extra={"inner_error": reason | {"content_filter_results": result}},
+        )
     return ApiError(
         400,
         "The response was filtered due to the prompt triggering the content management policy.",
         kind=None,
         param="prompt",
-        code="content_filter",
-        extra={
-            "status": 400,
-            "innererror": {
-                "code": "ResponsibleAIPolicyViolation",
-                "content_filter_result": result | {"violence": {"filtered": True, "severity": "high"}},
-            },
-        },
+        code=code,
+        extra={"status": 400, "innererror": reason | {"content_filter_result": result}},
     )

@@ -1,21 +1,17 @@
 """The parameters of the Images API, checked against what the model can do: used or refused, never dropped."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from emulator.errors import (
-    ApiError,
-    missing,
-    not_emulated,
-    out_of_bounds,
-    unknown_parameter,
-    unsupported,
-    wrong_type,
-    wrong_value,
-)
-from emulator.models import Catalogue, ImageTraits, Model
+from emulator import values
+from emulator.errors import ApiError, missing, unknown_parameter, unsupported
+from emulator.foreign_params import translated
+from emulator.image_formats import Format, format_of
+from emulator.image_sizes import size_of
+from emulator.models import ImageTraits, Model
+from emulator.surfaces import Surface
 
 _COMMON = frozenset(
     {"model", "prompt", "n", "size", "quality", "background", "output_format", "output_compression", "stream"}
@@ -24,18 +20,18 @@ _COMMON = frozenset(
 _GENERATE = _COMMON | {"moderation"}
 _EDIT = _COMMON | {"input_fidelity"}
 _INTEGERS = frozenset({"n", "output_compression", "partial_images", "frame_count", "frame_duration_ms"})
+_NESTED = {"svg[model]": ("model",), "svg[reasoning][effort]": ("reasoning", "effort")}
 
 MAX_PROMPT = 32_000
-_FIXED_SIZES = ("1024x1024", "1536x1024", "1024x1536")
-_GRID, _MAX_RATIO, _MAX_EDGE = 16, 3, 3840
-_MIN_AREA, _MAX_AREA = 655_360, 8_294_400
-_WIDE = frozenset({"wide", "landscape", "panorama", "panoramic", "banner", "cinematic"})
-_TALL = frozenset({"tall", "portrait", "vertical", "poster"})
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """A request that the model can fulfil, with every `auto` decided."""
+    """A request that the model can fulfil, with every `auto` decided.
+
+    Attributes:
+        answer: `b64_json`, or `url` where the server keeps its pictures.
+    """
 
     model: Model
     prompt: str
@@ -44,11 +40,11 @@ class ImageRequest:
     height: int
     quality: str
     transparent: bool
-    output_format: str
-    compression: int
+    format: Format
     stream: bool
     partial_images: int
     safety_identifier: str | None
+    answer: str = "b64_json"
 
     @property
     def size(self) -> str:
@@ -62,18 +58,29 @@ class ImageRequest:
 
 
 def from_form(fields: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of a form with the types that JSON would have given them."""
-    typed: dict[str, Any] = dict(fields)
+    """The fields of a form with the types that JSON would have given them; `svg[model]` and the like nested."""
+    typed: dict[str, Any] = {}
     for name, text in fields.items():
-        if name in _INTEGERS and re.fullmatch(r"-?\d{1,9}", text):
+        if name in _NESTED:
+            _nest(typed, _NESTED[name], text)
+        elif name in _INTEGERS and re.fullmatch(r"-?\d{1,9}", text):
             typed[name] = int(text)
         elif name == "stream" and text.lower() in ("true", "false"):
             typed[name] = text.lower() == "true"
+        else:
+            typed[name] = text
     return typed
 
 
+def _nest(typed: dict[str, Any], path: tuple[str, ...], text: str) -> None:
+    place = typed.setdefault("svg", {})
+    for name in path[:-1]:
+        place = place.setdefault(name, {})
+    place[path[-1]] = text
+
+
 def parse(
-    raw: Mapping[str, Any], catalogue: Catalogue, *, edit: bool = False, first_image: tuple[int, int] | None = None
+    raw: Mapping[str, Any], surface: Surface, *, edit: bool = False, first_image: tuple[int, int] | None = None
 ) -> ImageRequest:
     """Check `raw` and decide what it leaves open. Raises ApiError with the parameter named.
 
@@ -81,43 +88,50 @@ def parse(
         edit: the parameters are those of an edit.
         first_image: size of the picture to edit, which `auto` follows.
     """
+    dialect, answer = surface.dialect, "b64_json"
     given = {name: value for name, value in raw.items() if value is not None}
+    if dialect.reading is not None:
+        given, answer = translated(given, dialect.reading, edit=edit)
     for name in given:
         if name not in (_EDIT if edit else _GENERATE):
             raise unknown_parameter(name)
     prompt = _prompt(given)
-    if "model" not in given:
-        raise missing("model")
-    model, traits = catalogue.image_model(_text(given, "model"))
+    model, traits = surface.image_model(given.get("model"))
     _special(given, traits, edit=edit)
-    output_format = _choice(given, "output_format", ("png", "jpeg", "webp"), "png")
-    background = _choice(given, "background", ("transparent", "opaque", "auto"), "auto")
-    if background == "transparent" and output_format == "jpeg":
-        raise unsupported("background", "Transparent background is not supported for output format 'jpeg'.")
-    stream = _flag(given, "stream")
-    width, height = _size(given, traits, prompt, first_image)
-    quality = _choice(given, "quality", (*traits.qualities, "auto"), "auto")
+    picture = format_of(
+        given, traits, dialect.formats, surface.author_model, png_compression=dialect.reading is not None
+    )
+    background = values.choice(given, "background", ("transparent", "opaque", "auto"), "auto")
+    stream = values.flag(given, "stream")
+    width, height = size_of(given, traits, prompt, first_image, picture.frames)
+    qualities = tuple(name for name in traits.qualities if dialect.qualities is None or name in dialect.qualities)
+    quality = values.choice(given, "quality", (*qualities, "auto"), "auto")
     return ImageRequest(
         model=model,
         prompt=prompt,
-        n=_integer(given, "n", 1, 10, 1),
+        n=values.integer(given, "n", 1, 10, 1),
         width=width,
         height=height,
         quality="medium" if quality == "auto" else quality,
         transparent=background == "transparent"
-        or (background == "auto" and output_format != "jpeg" and "transparent background" in prompt.lower()),
-        output_format=output_format,
-        compression=_compression(given, output_format),
+        or (
+            background == "auto"
+            and picture.name in ("png", "webp")
+            and dialect.reading is None
+            and "transparent background" in prompt.lower()
+        ),
+        format=picture,
         stream=stream,
         partial_images=_partials(given, stream=stream),
-        safety_identifier=_text(given, "safety_identifier") or _text(given, "user") or None,
+        safety_identifier=values.text(given, "safety_identifier") or values.text(given, "user") or None,
+        answer=answer,
     )
 
 
 def _prompt(given: Mapping[str, Any]) -> str:
     if "prompt" not in given:
         raise missing("prompt")
-    prompt = _text(given, "prompt")
+    prompt = values.text(given, "prompt")
     if not prompt:
         message = "Invalid 'prompt': empty string. Expected a string with minimum length 1."
         raise ApiError(400, message, param="prompt", code="empty_string")
@@ -131,105 +145,21 @@ def _prompt(given: Mapping[str, Any]) -> str:
 
 
 def _special(given: Mapping[str, Any], traits: ImageTraits, *, edit: bool) -> None:
-    """Parameters that only some models or formats have."""
-    if given.get("output_format") in ("gif", "svg"):
-        raise not_emulated("output_format", f"Output format '{given['output_format']}'")
-    for name, output_format in (("frame_count", "gif"), ("frame_duration_ms", "gif"), ("svg", "svg")):
-        if name in given:
-            raise unsupported(name, f"'{name}' is only supported with output format '{output_format}'.")
+    """Parameters that only some models have."""
     if "complexity" in given:
         if not traits.complexity:
             raise unsupported("complexity", "'complexity' is not supported by this model.")
-        _choice(given, "complexity", ("low", "medium", "high"), "high")
+        values.choice(given, "complexity", ("low", "medium", "high"), "high")
     if "input_fidelity" in given:
         if not traits.input_fidelity:
             raise unsupported("input_fidelity", "'input_fidelity' is not supported by this model.")
-        _choice(given, "input_fidelity", traits.input_fidelity, "low")
+        values.choice(given, "input_fidelity", traits.input_fidelity, "low")
     if not edit:
-        _choice(given, "moderation", ("low", "auto"), "auto")
-
-
-def _size(
-    given: Mapping[str, Any], traits: ImageTraits, prompt: str, first_image: tuple[int, int] | None
-) -> tuple[int, int]:
-    size = _text(given, "size") or "auto"
-    if size == "auto":
-        return _auto_size(prompt, first_image)
-    if not traits.free_sizes:
-        size = _choice(given, "size", (*_FIXED_SIZES, "auto"), "auto")
-    if not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", size):
-        raise wrong_value("size", size, "Expected 'auto' or a size such as '1536x864'.")
-    width, height = map(int, size.split("x"))
-    if reason := _size_problem(width, height):
-        raise wrong_value("size", size, reason)
-    return width, height
-
-
-def _size_problem(width: int, height: int) -> str | None:
-    short, long, area = min(width, height), max(width, height), width * height
-    if width % _GRID or height % _GRID:
-        return f"Width and height must both be divisible by {_GRID}."
-    if long > _MAX_RATIO * short:
-        return "The aspect ratio must be between 1:3 and 3:1."
-    if long > _MAX_EDGE:
-        return f"The longest edge must be at most {_MAX_EDGE} pixels."
-    if not _MIN_AREA <= area <= _MAX_AREA:
-        return f"The area must be between {_MIN_AREA} and {_MAX_AREA} pixels."
-    return None
-
-
-def _auto_size(prompt: str, first_image: tuple[int, int] | None) -> tuple[int, int]:
-    """Like the picture to edit, or as the prompt says, or square."""
-    words = set(re.findall(r"[a-z]+", prompt.lower()))
-    wide, tall = bool(words & _WIDE), bool(words & _TALL)
-    if first_image is not None:
-        wide, tall = first_image[0] > 1.2 * first_image[1], first_image[1] > 1.2 * first_image[0]
-    if wide == tall:
-        return 1024, 1024
-    return (1536, 1024) if wide else (1024, 1536)
-
-
-def _compression(given: Mapping[str, Any], output_format: str) -> int:
-    compression = _integer(given, "output_compression", 0, 100, 100)
-    if compression != 100 and output_format == "png":
-        raise unsupported("output_compression", "Compression less than 100 is not supported for output format 'png'.")
-    return compression
+        values.choice(given, "moderation", ("low", "auto"), "auto")
 
 
 def _partials(given: Mapping[str, Any], *, stream: bool) -> int:
-    partials = _integer(given, "partial_images", 0, 3, 0)
+    partials = values.integer(given, "partial_images", 0, 3, 0)
     if partials and not stream:
         raise unsupported("partial_images", "'partial_images' is only supported when 'stream' is true.")
     return partials
-
-
-def _text(given: Mapping[str, Any], name: str) -> str:
-    value = given.get(name, "")
-    if not isinstance(value, str):
-        raise wrong_type(name, "a string", value)
-    return value
-
-
-def _choice(given: Mapping[str, Any], name: str, choices: Sequence[str], default: str) -> str:
-    if name not in given:
-        return default
-    value = _text(given, name)
-    if value not in choices:
-        raise wrong_value(name, value, choices)
-    return value
-
-
-def _flag(given: Mapping[str, Any], name: str) -> bool:
-    value = given.get(name, False)
-    if not isinstance(value, bool):
-        raise wrong_type(name, "a boolean", value)
-    return value
-
-
-def _integer(given: Mapping[str, Any], name: str, least: int, most: int, default: int) -> int:
-    value = given.get(name, default)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise wrong_type(name, "an integer", value)
-    if not least <= value <= most:
-        raise out_of_bounds(name, value, least, most)
-    return value

@@ -34,7 +34,8 @@ CREATE TABLE IF NOT EXISTS charges (
     idempotency_key TEXT,
     pictures TEXT NOT NULL,
     request_id TEXT NOT NULL,
-    outcome TEXT NOT NULL CHECK (outcome IN ('open', 'answered', 'cut'))
+    outcome TEXT NOT NULL CHECK (outcome IN ('open', 'answered', 'cut')),
+    dialect TEXT NOT NULL DEFAULT 'openai'
 );
 CREATE INDEX IF NOT EXISTS charges_by_key ON charges (idempotency_key);
 """
@@ -55,13 +56,14 @@ class Charge:
     """One paid call as it is recorded.
 
     Attributes:
-        endpoint: path of the request.
+        endpoint: the endpoint's path as OpenAI has it, whatever the dialect calls it.
         operation: `generate`, `edit` or `chat`.
         prompt_sha256: hex digest of the prompt's UTF-8; of a chat, of all its text parts joined by line feeds.
         n: pictures or choices charged.
         parameters: the request without prompt, messages and pictures.
-        usage: as it is answered.
+        usage: what was charged for; a dialect may answer it otherwise, or not at all.
         pictures: hex SHA-256 of each picture in the answer.
+        dialect: name of the dialect spoken, with its options.
     """
 
     endpoint: str
@@ -75,6 +77,7 @@ class Charge:
     request_id: str
     idempotency_key: str | None = None
     pictures: tuple[str, ...] = ()
+    dialect: str = "openai"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,9 @@ def _connect(path: str) -> sqlite3.Connection:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.executescript(_SCHEMA)
+    if "dialect" not in {row["name"] for row in db.execute("PRAGMA table_info(charges)")}:
+        # A ledger of an older emulator.
+        db.execute("ALTER TABLE charges ADD COLUMN dialect TEXT NOT NULL DEFAULT 'openai'")
     return db
 
 
@@ -204,6 +210,7 @@ def _columns(charge: Charge) -> dict[str, str | int | float | None]:
         "pictures": json.dumps(charge.pictures),
         "request_id": charge.request_id,
         "outcome": "open",
+        "dialect": charge.dialect,
     }
 
 

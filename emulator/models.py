@@ -5,10 +5,9 @@ the emulator: where the API publishes a price it is that one, else a made-up one
 the launch where it is known, else of 1 January 2026.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any
 
 from emulator.errors import ApiError, model_not_found
 
@@ -27,35 +26,37 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class ImageTraits:
-    """What an image model can do beyond the common part of the protocol."""
+    """What an image model can do beyond the common part of the protocol.
+
+    Attributes:
+        free_sizes: every size on the grid of 16 within bounds, instead of three.
+        any_size: no rule at all, as models that are not OpenAI's have it.
+    """
 
     free_sizes: bool = True
     qualities: tuple[str, ...] = _LMH
     input_fidelity: tuple[str, ...] = ()
     markup: bool = False
     complexity: bool = False
+    gif: bool = False
+    svg: bool = False
+    any_size: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One row. `image` is None for a language model; from `shutdown` on the model is gone."""
+    """One row. `image` is None for a language model; from `shutdown` on the model is gone.
+
+    Attributes:
+        max_tokens: whether a language model still takes that parameter beside `max_completion_tokens`.
+    """
 
     id: str
     price: Price
     image: ImageTraits | None = None
     created: date = date(2026, 1, 1)
     shutdown: date | None = None
-
-    def card(self) -> dict[str, Any]:
-        """The object of GET /v1/models."""
-        created = datetime(self.created.year, self.created.month, self.created.day, tzinfo=UTC)
-        return {
-            "id": self.id,
-            "object": "model",
-            "created": int(created.timestamp()),
-            "owned_by": "emulator",
-            "shutdown_date": self.shutdown.isoformat() if self.shutdown else None,
-        }
+    max_tokens: bool = False
 
 
 _GEN2 = Price(5_000_000, 8_000_000, 30_000_000)
@@ -66,7 +67,7 @@ _OLD = Price(5_000_000, 10_000_000, 40_000_000)
 _FIXED = ImageTraits(free_sizes=False)
 _FREE = ImageTraits()
 _GEN25 = ImageTraits(qualities=_LMHXM, markup=True)
-_GEN26 = ImageTraits(qualities=_LMHXM, markup=True, complexity=True)
+_GEN26 = ImageTraits(qualities=_LMHXM, markup=True, complexity=True, gif=True, svg=True)
 
 _END_OF_1X = date(2026, 12, 1)
 
@@ -75,7 +76,7 @@ def _text(text_in: int, out: int) -> Price:
     return Price(text_in, text_in, out)
 
 
-_ROWS = (
+ROWS = (
     Model("gpt-image-1", _OLD, _FIXED, date(2025, 4, 23), date(2026, 10, 23)),
     Model(
         "gpt-image-1-mini", _MINI, ImageTraits(free_sizes=False, input_fidelity=("low",)), date(2025, 10, 6), _END_OF_1X
@@ -104,19 +105,19 @@ _ROWS = (
     Model("gpt-5.1", _text(1_250_000, 10_000_000), shutdown=date(2027, 4, 1)),
     Model("gpt-5", _text(1_250_000, 10_000_000), shutdown=date(2026, 12, 11)),
     Model("gpt-5-mini", _text(250_000, 2_000_000), shutdown=date(2026, 12, 11)),
-    Model("gpt-4.1", _text(2_000_000, 8_000_000), shutdown=date(2027, 1, 14)),
-    Model("gpt-4.1-mini", _text(400_000, 1_600_000), shutdown=date(2027, 1, 14)),
-    Model("gpt-4o", _text(2_500_000, 10_000_000), shutdown=date(2027, 1, 14)),
-    Model("gpt-4o-mini", _text(150_000, 600_000), shutdown=date(2027, 1, 14)),
+    Model("gpt-4.1", _text(2_000_000, 8_000_000), shutdown=date(2027, 1, 14), max_tokens=True),
+    Model("gpt-4.1-mini", _text(400_000, 1_600_000), shutdown=date(2027, 1, 14), max_tokens=True),
+    Model("gpt-4o", _text(2_500_000, 10_000_000), shutdown=date(2027, 1, 14), max_tokens=True),
+    Model("gpt-4o-mini", _text(150_000, 600_000), shutdown=date(2027, 1, 14), max_tokens=True),
 )
 
 
 class Catalogue:
     """The models alive on a day."""
 
-    def __init__(self, today: date | None = None) -> None:
+    def __init__(self, today: date | None = None, rows: Sequence[Model] = ROWS) -> None:
         self._today = today
-        self._rows: Mapping[str, Model] = {row.id: row for row in _ROWS}
+        self._rows: Mapping[str, Model] = {row.id: row for row in rows}
 
     def alive(self) -> list[Model]:
         """Every model that has not been shut down."""

@@ -1,6 +1,7 @@
 """What can be set about an emulator, read once from the command line."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date
 
 DEFAULT_PORT = 8190
@@ -25,6 +26,8 @@ class Settings:
         max_media_bytes: largest body of an edit or a chat completion, which carry pictures.
         body_seconds: time a client has to send its body.
         drain_seconds: time that open calls get after SIGTERM.
+        dialect: what is spoken where the path names none, as `NAME` or `NAME+OPTION`.
+        deployments: names of Azure's deployments and their models; none: each model is deployed by its own name.
     """
 
     host: str = "127.0.0.1"
@@ -41,3 +44,5 @@ class Settings:
     body_seconds: float = 120.0
     drain_seconds: float = 3.0
     log_level: str = "info"
+    dialect: str = "openai"
+    deployments: Mapping[str, str] = field(default_factory=dict)

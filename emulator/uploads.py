@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from PIL import Image
 from starlette.datastructures import FormData, UploadFile
 
+from emulator.dialects import Reading
 from emulator.drawing.editing import Inputs, UnreadablePicture, digest, open_picture, picture_format
 from emulator.errors import ApiError, bad_picture, missing, unknown_parameter, unsupported, wrong_type
 from emulator.settings import MIB
@@ -25,26 +26,30 @@ class Uploads:
     markup: bytes | None
 
 
-async def split(form: FormData) -> tuple[dict[str, str], Uploads]:
-    """The text fields and the files of `form`. Raises ApiError for fields that are repeated, misplaced or too large."""
+async def split(form: FormData, reading: Reading | None) -> tuple[dict[str, str], Uploads]:
+    """The text fields and the files of `form`. Raises ApiError for fields that are repeated, misplaced or too large.
+
+    Args:
+        reading: of a server that ignores files it has no use for, and does not go by declared types.
+    """
     fields: dict[str, str] = {}
     images: list[UploadFile] = []
     overlays: dict[str, UploadFile] = {}
+    known = {"mask": "mask", "markup": "markup"} if reading is None else {reading.mask_field: "mask"}
     for name, value in form.multi_items():
         if isinstance(value, UploadFile):
             if name in _IMAGE_FIELDS:
                 images.append(value)
-            elif name in ("mask", "markup") and name not in overlays:
-                overlays[name] = value
-            else:
+            elif name in known and known[name] not in overlays:
+                overlays[known[name]] = value
+            elif reading is None:
                 raise unknown_parameter(name)
         elif name in (*_IMAGE_FIELDS, "mask", "markup"):
             raise wrong_type(name, "a file", value)
-        elif name in fields:
+        elif name in fields and reading is None:
             raise ApiError(400, f"Duplicate parameter: '{name}'.", param=name, code="duplicate_parameter")
         else:
-            # svg[model] and the like: the object they belong to is what the API calls the parameter.
-            fields[name.partition("[")[0]] = value
+            fields[name] = value
     if not images:
         raise missing("image")
     if len(images) > _MAX_IMAGES:
@@ -52,16 +57,17 @@ async def split(form: FormData) -> tuple[dict[str, str], Uploads]:
         raise ApiError(400, message, param="image", code="array_above_max_length")
     if len(overlays) == 2:
         raise unsupported("markup", "'markup' cannot be combined with 'mask'.")
+    typed = reading is None
     uploads = Uploads(
-        tuple([await _bytes(file, "image", _MAX_IMAGE_BYTES) for file in images]),
-        await _bytes(overlays["mask"], "mask", _MAX_MASK_BYTES) if "mask" in overlays else None,
-        await _bytes(overlays["markup"], "markup", _MAX_IMAGE_BYTES) if "markup" in overlays else None,
+        tuple([await _bytes(file, "image", _MAX_IMAGE_BYTES, typed=typed) for file in images]),
+        await _bytes(overlays["mask"], "mask", _MAX_MASK_BYTES, typed=typed) if "mask" in overlays else None,
+        await _bytes(overlays["markup"], "markup", _MAX_IMAGE_BYTES, typed=typed) if "markup" in overlays else None,
     )
     return fields, uploads
 
 
-async def _bytes(file: UploadFile, param: str, limit: int) -> bytes:
-    if (file.content_type or "") not in _MIME_TYPES:
+async def _bytes(file: UploadFile, param: str, limit: int, *, typed: bool) -> bytes:
+    if typed and (file.content_type or "") not in _MIME_TYPES:
         # The API goes by the declared type: a part without one, or application/octet-stream, is refused there too.
         known = "Supported file formats are 'image/jpeg', 'image/png', and 'image/webp'"
         detail = f"unsupported mimetype ('{file.content_type}'). {known}"

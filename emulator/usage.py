@@ -54,6 +54,30 @@ def image_usage(text_in: int, image_in: int, out: int, *, streamed: bool = False
     return usage
 
 
+# Tokens that the author of an SVG thinks before it writes, by effort.
+_THOUGHT = {"none": 0, "minimal": 64, "low": 256, "medium": 1024, "high": 4096, "xhigh": 8192, "max": 16384}
+_REFERENCE_TOKENS = 1_226
+
+
+def svg_usage(author: str, text_in: int, b64_letters: int, effort: str) -> dict[str, Any]:
+    """The `svg_usage` object: the prompt and a reference picture in; thinking, and a token for 4 bytes of SVG, out."""
+    thought = _THOUGHT[effort]
+    written = thought + max(1, -(-(b64_letters * 3 // 4) // 4))
+    read = text_in + _REFERENCE_TOKENS
+    return {
+        "model": author,
+        "input_tokens": read,
+        "output_tokens": written,
+        "reasoning_tokens": thought,
+        "total_tokens": read + written,
+    }
+
+
+def plain_chat_usage(usage: dict[str, Any]) -> dict[str, Any]:
+    """As servers tell it that have no details."""
+    return {name: count for name, count in usage.items() if not name.endswith("_details")}
+
+
 def chat_usage(text_in: int, image_in: int, out: int) -> dict[str, Any]:
     """The `usage` object of chat completions."""
     return {

@@ -9,7 +9,6 @@ from PIL import ExifTags, Image, PngImagePlugin
 from emulator.drawing.label import NOTICE
 
 SOFTWARE = "AI Content Lab emulator"
-MIME_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 
 # Measured on flat shapes, 1024x1024: level 1 15 ms and 55 KB, level 4 18 ms and 40 KB, level 6 20 ms and 39 KB.
 _PNG_LEVEL = 4
@@ -41,6 +40,10 @@ def unique(data: bytes, output_format: str, tag: str) -> bytes:
         body = b"tEXt" + b"Request\0" + text
         end = len(data) - 12  # before IEND
         return data[:end] + struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)) + data[end:]
+    if output_format == "gif":  # a comment before the trailer
+        return data[:-1] + b"\x21\xfe" + bytes([len(text)]) + text + b"\0" + data[-1:]
+    if output_format == "svg":
+        return data + b"<!-- " + text + b" -->\n"
     if output_format == "jpeg":
         return data[:2] + b"\xff\xfe" + struct.pack(">H", len(text) + 2) + text + data[2:]
     chunk = b"EMUL" + struct.pack("<I", len(text)) + text + b"\0" * (len(text) % 2)

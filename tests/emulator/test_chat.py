@@ -124,7 +124,7 @@ async def test_a_schema_in_a_plain_prompt_is_obeyed_as_a_model_would(emulator: E
 
 async def test_plain_text_is_answered_in_plain_text(emulator: Emulator) -> None:
     completion = await emulator.openai.chat.completions.create(
-        model=CHAT_MODEL, messages=[{"role": "user", "content": "a cup"}], max_tokens=500, temperature=0.2
+        model=CHAT_MODEL, messages=[{"role": "user", "content": "a cup"}], max_completion_tokens=500, temperature=0.2
     )
     [choice] = completion.choices
     assert (choice.finish_reason, choice.message.refusal) == ("stop", None)
@@ -225,7 +225,8 @@ def with_schema(schema: dict[str, Any], *, strict: bool = True) -> dict[str, Any
         ({"messages": asked("x", GOOD, detail="utmost")}, "messages[1].content[1].image_url.detail", "invalid_value"),
         ({"messages": TEXT, "tools": []}, "tools", "unsupported_value"),
         ({"messages": TEXT, "n": 2}, "n", "unsupported_value"),
-        ({"messages": TEXT, "max_tokens": 0}, "max_tokens", "integer_below_min_value"),
+        ({"messages": TEXT, "max_completion_tokens": 0}, "max_completion_tokens", "integer_below_min_value"),
+        ({"messages": TEXT, "max_tokens": 10}, "max_tokens", "unsupported_parameter"),
         ({"messages": TEXT, "magic": 1}, "magic", "unknown_parameter"),
         ({"messages": TEXT, "stream_options": {"include_usage": True}}, "stream_options", None),
         ({"messages": TEXT, "response_format": {"type": "xml"}}, "response_format.type", "invalid_value"),
