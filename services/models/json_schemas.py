@@ -42,6 +42,8 @@ def _strict(schema: Mapping[str, Any], place: str) -> dict[str, Any]:
     if branches is not None:
         strict["anyOf"] = [_strict(branch, place) for branch in branches]
     if schema.get("type") == "object":
+        # A docstring: written for us.
+        strict.pop("description", None)
         strict |= _closed(schema, place)
     if not strict.keys() & {"type", "enum", "anyOf"}:
         raise TypeError(f"{place}: strict mode wants a type")
