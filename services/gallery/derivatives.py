@@ -109,7 +109,7 @@ class Derivatives:
             return False
         wanted = [variant for variant in variants_of(asset) if variant not in asset.variants]
         try:
-            await asyncio.shield(self._start(asset, wanted))
+            await asyncio.shield(self._start(asset, wanted, claimed=True))
         except ServiceError as error:
             if error.reason == "STORAGE_UNAVAILABLE":
                 raise
@@ -127,10 +127,8 @@ class Derivatives:
         if task is None:
             if len(self._making) >= MAX_AT_ONCE:
                 raise failures.derivative_not_made()
-            if await self._derivation.begin(asset.id) is None:
-                raise failures.variant_not_found(asset.name, variant.name)
             wanted = [other for other in variants_of(asset) if other == variant or other not in asset.variants]
-            task = self._start(asset, wanted)
+            task = self._start(asset, wanted, claimed=False)
         try:
             async with asyncio.timeout(self._limits.wait_seconds):
                 await asyncio.shield(task)
@@ -141,11 +139,11 @@ class Derivatives:
                 raise failures.derivative_not_made() from None
             raise
 
-    def _start(self, asset: Asset, wanted: Sequence[Variant]) -> asyncio.Task[None]:
-        """One making of an asset at a time in this process."""
+    def _start(self, asset: Asset, wanted: Sequence[Variant], *, claimed: bool) -> asyncio.Task[None]:
+        """One making of an asset at a time in this process: nothing is awaited before it is entered here."""
         if asset.id in self._making:
             return self._making[asset.id]
-        task = asyncio.create_task(self._make(asset, wanted), name=f"derive {asset.id}")
+        task = asyncio.create_task(self._make(asset, wanted, claimed=claimed), name=f"derive {asset.id}")
         self._making[asset.id] = task
 
         def forget(done: asyncio.Task[None]) -> None:
@@ -156,13 +154,15 @@ class Derivatives:
         task.add_done_callback(forget)
         return task
 
-    async def _make(self, asset: Asset, wanted: Sequence[Variant]) -> None:
+    async def _make(self, asset: Asset, wanted: Sequence[Variant], *, claimed: bool) -> None:
         """Whatever comes of it is in the index before this ends.
 
         Raises:
             NotFound: VARIANT_NOT_FOUND, ASSET_NOT_FOUND.
             Unavailable: it did not work this time; STORAGE_UNAVAILABLE.
         """
+        if not claimed and await self._derivation.begin(asset.id) is None:
+            raise failures.variant_not_found(asset.name, wanted[0].name)
         try:
             made = await self._render(asset, wanted) if wanted else {}
             await self._store(asset, made)

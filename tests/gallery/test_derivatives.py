@@ -298,8 +298,7 @@ async def test_what_a_process_began_and_left_is_taken_over(
     async with running_gallery(await new_database(), azurite, tmp_path) as gallery:
         user = gallery.user()
         left, spent = await user.upload(png(32, 24)), await user.upload(png(33, 24))
-        later = "clock_timestamp() + %s::interval"
-        begun = f"UPDATE gallery.asset SET derive_time = {later}, derive_attempts = %s WHERE id = %s"
+        begun = "UPDATE gallery.asset SET derive_time = now() + %s::interval, derive_attempts = %s WHERE id = %s"
         await gallery.execute(begun, "1 second", 1, id_of(left))
         await gallery.execute(begun, "0 seconds", 3, id_of(spent))
         containers = {
