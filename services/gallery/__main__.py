@@ -1,5 +1,6 @@
 """Serves the gallery, or brings its schema up to date: `python -m services.gallery --help`."""
 
+import argparse
 import asyncio
 import sys
 import time
@@ -15,12 +16,13 @@ import structlog
 from contentlab.gallery.v1.gallery_service_pb2_grpc import add_GalleryServiceServicer_to_server
 from services.common.database import create_engine, is_reachable, wait_until_reachable
 from services.common.errors import Unavailable
-from services.common.main import Command, main
+from services.common.main import AnyCommand, Command, CommandWithOptions, main
 from services.common.migrations import migrate
 from services.common.server import Application, Service, new_registry, serve
 from services.gallery.adapters.attempts import Attempts
 from services.gallery.adapters.azure_blobs import AzureBlobStore
 from services.gallery.adapters.azure_client import open_client, storage_kind
+from services.gallery.adapters.candidates import DATABASE_SETTINGS
 from services.gallery.adapters.catalog import Catalog
 from services.gallery.adapters.changes import ChangeLog
 from services.gallery.adapters.counts import Counts
@@ -46,6 +48,7 @@ from services.gallery.folder_tree import FolderTree
 from services.gallery.housekeeping import Housekeeping
 from services.gallery.library import Library
 from services.gallery.links import AssetLinks
+from services.gallery.maintenance import add_rebuild_options, add_verify_options, rebuild_index, verify
 from services.gallery.mirroring import Mirroring
 from services.gallery.ports import BlobStore
 from services.gallery.servicer import GalleryServicer
@@ -76,7 +79,7 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
         ConnectionError: database or storage did not come up in time.
     """
     async with AsyncExitStack() as stack:
-        engine = create_engine(settings, application_name="gallery")
+        engine = create_engine(settings, application_name="gallery", server_settings=DATABASE_SETTINGS)
         stack.push_async_callback(engine.dispose)
         await wait_until_reachable(engine, seconds=settings.database_wait_seconds)
         if settings.migrate:
@@ -152,6 +155,13 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
 async def apply_migrations(settings: GallerySettings) -> None:
     """Brings the schema up to date."""
     await migrate(settings.database_url.get_secret_value(), SCHEMA, Path(__file__).parent / "migrations")
+
+
+async def rebuild(settings: GallerySettings, options: argparse.Namespace) -> int:
+    """Restores the index into a schema that is up to date."""
+    if settings.migrate:
+        await apply_migrations(settings)
+    return await rebuild_index(settings, options)
 
 
 async def _prepare(blobs: BlobStore, *, seconds: float) -> None:
@@ -230,8 +240,10 @@ def _environment(settings: GallerySettings, kind: str, signing: Signing) -> Envi
 
 
 if __name__ == "__main__":
-    commands = {
+    commands: dict[str, AnyCommand[GallerySettings]] = {
         "serve": Command("serve RPCs until SIGTERM", run),
         "migrate": Command("bring the database schema up to date", apply_migrations),
+        "rebuild-index": CommandWithOptions("restore the index from storage alone", add_rebuild_options, rebuild),
+        "verify": CommandWithOptions("compare index and storage, and bytes with hashes", add_verify_options, verify),
     }
     sys.exit(main("gallery", GallerySettings, commands))

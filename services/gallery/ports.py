@@ -12,6 +12,7 @@ from services.gallery.domain.assets import MediaType
 from services.gallery.domain.variants import EXTENSION, Variant
 
 FOLDER_PREFIX = "_folders/"
+STAGING_PREFIX = "_staging/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ def document_key(media_type: MediaType, asset_id: str) -> BlobKey:
 
 def staging_key(upload_id: str) -> BlobKey:
     """Where a client puts the bytes of a direct upload. No asset's id has an underscore."""
-    return BlobKey(MediaType.IMAGE, f"_staging/{upload_id}")
+    return BlobKey(MediaType.IMAGE, f"{STAGING_PREFIX}{upload_id}")
 
 
 def folder_document_key(folder_id: str) -> BlobKey:

@@ -105,7 +105,7 @@ async def _behind(
     if not claimed:
         return []
     still = query.where(table.c.id.in_(claimed), table.c.document_revision < table.c.revision)
-    return (await connection.execute(still)).mappings().all()
+    return list((await connection.execute(still)).mappings())
 
 
 async def _mark(connection: AsyncConnection, table: sa.Table, written: Sequence[Asset | FolderRecord]) -> None:

@@ -101,4 +101,4 @@ async def _claim(
         return []
     # Read once they are claimed: who had one before has perhaps just done it.
     key = table.primary_key.columns[0]
-    return (await connection.execute(query.where(table.c.try_time <= _NOW, key.in_(claimed)))).all()
+    return list(await connection.execute(query.where(table.c.try_time <= _NOW, key.in_(claimed))))
