@@ -60,7 +60,7 @@ async def upload_by_grpc(gallery: GalleryProcess, video: Video) -> str:
 
     asset = await gallery.stub.UploadAsset(messages(), timeout=600)
     assert (asset.sha256, asset.size_bytes) == (video.sha256, video.size)
-    return asset.name
+    return str(asset.name)
 
 
 async def upload_by_rest(client: httpx2.AsyncClient, video: Video) -> str:
