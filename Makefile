@@ -33,7 +33,7 @@ logs: setup ## show the last log lines (NAME=image for one process, FOLLOW=1 to 
 
 # --- checks, tests and generated code ---
 
-.PHONY: gen gen-check proto-lint proto-baseline format lint types check test test-long chaos lock clean
+.PHONY: gen gen-check proto-lint proto-baseline format lint types check test test-long bench chaos lock clean
 
 gen: setup-dev ## generate the stubs and the descriptor set from the contract
 	PATH="$(BIN):$$PATH" $(PY) protos/generate.py
@@ -67,6 +67,9 @@ test: setup-dev ## run every test, on real Envoy, Postgres, Azurite and emulator
 
 test-long: setup-dev ## the same with the campaigns at full size
 	CONTENTLAB_CAMPAIGN_SECONDS=120 $(BIN)/pytest
+
+bench: setup-dev ## benchmarks with ratios: large transfers against the storage SDK alone
+	$(PY) -m tests.benchmarks.transfers
 
 chaos: setup-dev ## the fault campaign with its ledger verdict
 	CONTENTLAB_CAMPAIGN_SECONDS=60 $(BIN)/pytest -s tests/faults
