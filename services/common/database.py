@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import psycopg
 import structlog
@@ -22,6 +23,8 @@ NAMING_CONVENTION = {
     "pk": "pk_%(table_name)s",
 }
 
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
+
 _log = structlog.get_logger(__name__)
 
 
@@ -36,18 +39,24 @@ def sqlalchemy_url(database_url: str) -> URL:
 
 
 def connect_arguments(
-    *, connect_timeout: int, application_name: str, statement_timeout: float = 0, idle_in_transaction_timeout: float = 0
+    *,
+    connect_timeout: int,
+    application_name: str,
+    statement_timeout: float = 0,
+    idle_in_transaction_timeout: float = 0,
+    server_settings: Mapping[str, str] = NO_SETTINGS,
 ) -> dict[str, str | int]:
     """libpq parameters that notice a dead server: keepalives after 15 s, gone after 30 s unacknowledged.
 
     `statement_timeout` and `idle_in_transaction_timeout` (seconds, 0: none) are enforced by the server, whatever has
-    become of the client.
+    become of the client. `server_settings` are more of the server's, for these connections only; no value has a space.
     """
     limits = {
         "statement_timeout": statement_timeout,
         "idle_in_transaction_session_timeout": idle_in_transaction_timeout,
     }
-    options = " ".join(f"-c {name}={round(seconds * 1000)}" for name, seconds in limits.items() if seconds)
+    given = {name: str(round(seconds * 1000)) for name, seconds in limits.items() if seconds} | dict(server_settings)
+    options = " ".join(f"-c {name}={value}" for name, value in given.items())
     return {
         **({"options": options} if options else {}),
         "connect_timeout": connect_timeout,
@@ -61,11 +70,16 @@ def connect_arguments(
 
 
 def create_engine(
-    settings: DatabaseSettings, *, application_name: str, idle_in_transaction_timeout: float = 0
+    settings: DatabaseSettings,
+    *,
+    application_name: str,
+    idle_in_transaction_timeout: float = 0,
+    server_settings: Mapping[str, str] = NO_SETTINGS,
 ) -> AsyncEngine:
     """The engine of this process; `await engine.dispose()` at the end.
 
     `idle_in_transaction_timeout` (seconds, 0: none) frees the locks of a process that was frozen in a transaction.
+    `server_settings` are of the server's, for this engine's connections.
     """
     return create_async_engine(
         sqlalchemy_url(settings.database_url.get_secret_value()),
@@ -80,6 +94,7 @@ def create_engine(
             application_name=application_name,
             statement_timeout=settings.database_statement_timeout,
             idle_in_transaction_timeout=idle_in_transaction_timeout,
+            server_settings=server_settings,
         ),
     )
 

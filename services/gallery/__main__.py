@@ -125,7 +125,7 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
             environment,
             direct=direct,
             derivatives=derivatives,
-            links=AssetLinks(catalog, signer),
+            links=AssetLinks(catalog, derivatives, signer),
             edits=Edits(catalog, retention=environment.delete_retention),
             finding=finding,
             folders=FolderTree(Folders(engine), retention=environment.delete_retention),

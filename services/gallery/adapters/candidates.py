@@ -6,7 +6,7 @@ their own finds them all soon. Which of the two it is no planner knows for words
 are asked first, in the same statement: what is not needed after that is never run ("One-Time Filter" in the plan).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,16 @@ WALKED_ROWS = 40_000
 """Rows that are walked for a thousand matches, if the sample had one in twenty."""
 
 PROMISING_HITS = SAMPLE_ROWS // 20
+
+DATABASE_SETTINGS: Mapping[str, str] = {
+    # What is rare differs by tag, folder and owner: no one plan suits all calls of a statement.
+    "plan_cache_mode": "force_custom_plan",
+    # Compiling takes longer than any list may.
+    "jit": "off",
+    # Indexes are in memory or on flash, where pages out of order cost hardly more.
+    "random_page_cost": "1.1",
+}
+"""What the planner has to know, for the gallery's connections."""
 
 Condition = sa.ColumnElement[bool]
 Candidates = sa.Select[Any]

@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.gallery.adapters.candidates import Scope, candidates, sorted_by
 from services.gallery.adapters.filtering import (
     known_total,
-    matches_words,
     searched_conditions,
     tsquery,
     walked_conditions,
@@ -100,7 +99,7 @@ def _ranked_page(scope: Scope, words: str, after: Position | None, size: int, *,
     newest = sa.select(found).order_by(*sorted_by(Order.NEWEST, found))
     newest_found = (newest if after is not None else newest.limit(MAX_RANKED)).cte("newest_found")
     rank = sa.cast(sa.func.ts_rank(asset.c.search, tsquery(words)) * _RANK_SCALE, sa.Integer).label("rank")
-    matches = sa.select(newest_found, rank).join(asset, asset.c.id == newest_found.c.id).where(matches_words(words))
+    matches = sa.select(newest_found, rank).join(asset, asset.c.id == newest_found.c.id)
     ranked = matches.cte("ranked")
     page = sa.select(ranked)
     if after is not None:
