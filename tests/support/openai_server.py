@@ -1,4 +1,4 @@
-"""A hand-written server of the OpenAI images protocol on a real port, with a script for what it does wrong.
+"""A hand-written server of OpenAI's protocol of images and chats on a real port, with a script for what it does wrong.
 
 It shares no code with the suite or its emulator: what it sends and charges is known from here alone.
 """
@@ -84,6 +84,7 @@ async def openai_server(port: int = 0) -> AsyncIterator[OpenAIServer]:
     server = OpenAIServer()
     application = web.Application(client_max_size=64 * 1024 * 1024)
     application.router.add_post("/v1/images/generations", server.handle)
+    application.router.add_post("/v1/chat/completions", server.handle)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", port, reuse_address=True)
@@ -119,6 +120,23 @@ def answer(images: list[bytes], usage: Mapping[str, Any] | None = USAGE) -> web.
     if usage is not None:
         body["usage"] = usage
     return web.json_response(body, headers={"x-request-id": "req_hand_written"})
+
+
+CHAT_USAGE = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+
+
+def writes(
+    content: object, *, finish: str = "stop", usage: Mapping[str, Any] | None = CHAT_USAGE, **message: Any
+) -> Behaviour:
+    """Charges, and answers a chat with this content."""
+    body: dict[str, Any] = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "choices": [
+            {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content} | message}
+        ],
+    }
+    return says(200, body | ({"usage": usage} if usage is not None else {}), charged=True)
 
 
 def says(status: int, body: object = None, *, charged: bool = False, **headers: str) -> Behaviour:
