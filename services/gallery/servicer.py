@@ -107,8 +107,11 @@ class GalleryServicer(EditMethods, FindingMethods, FolderMethods, rpc.GallerySer
     async def CreateAssetLink(  # noqa: D102, N802 - gRPC's name, the contract's meaning
         self, request: pb.CreateAssetLinkRequest, context: Context
     ) -> pb.AssetLink:
-        asset_id, ttl = convert.asset_id_of(request.name), convert_links.ttl_of(request)
-        return convert_links.link_message(await self._links.original(current_caller().principal, asset_id, ttl=ttl))
+        asset_id, variant = convert.asset_id_of(request.name), variant_of(request.variant)
+        link = await self._links.create(
+            current_caller().principal, asset_id, variant, ttl=convert_links.ttl_of(request)
+        )
+        return convert_links.link_message(link)
 
     async def GetAsset(  # noqa: D102, N802 - gRPC's name, the contract's meaning
         self, request: pb.GetAssetRequest, context: Context

@@ -1,5 +1,6 @@
 """Links: whoever has one reads that one object, under its name, for a while, and does nothing else."""
 
+import io
 import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ import pytest
 import pytest_asyncio
 from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
 from google.protobuf.duration_pb2 import Duration
+from PIL import Image
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from tests.conftest import NewDatabase
@@ -81,6 +83,24 @@ async def test_nobody_gets_a_link_to_another_owners_asset_or_to_a_deleted_one(us
         assert (await refusal(call)).reason == "ASSET_NOT_FOUND"
     await user.delete(asset.name)
     assert (await refusal(link_to(user, asset.name))).reason == "ASSET_NOT_FOUND"
+
+
+async def test_a_link_to_a_derivative_leads_to_a_picture_that_is_made_if_need_be(
+    user: Client, http: httpx2.AsyncClient
+) -> None:
+    asset = await user.upload(png(900, 600), display_name="雪.png")
+    answer = await http.get((await link_to(user, asset.name, variant=pb.Asset.THUMBNAIL)).uri)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/webp")
+    assert answer.headers["content-disposition"].endswith("filename*=UTF-8''%E9%9B%AA.webp")
+    assert Image.open(io.BytesIO(answer.content)).size == (320, 213)
+    assert answer.content == (await user.download(asset.name, variant=pb.Asset.THUMBNAIL)).data
+
+
+async def test_there_is_no_link_to_a_derivative_that_can_never_be(user: Client) -> None:
+    drawing, picture = await user.upload(SVG), await user.upload(png(8, 8))
+    for asset, variant in ((drawing, pb.Asset.THUMBNAIL), (picture, pb.Asset.POSTER)):
+        error = await refusal(link_to(user, asset.name, variant=variant))
+        assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "VARIANT_NOT_FOUND")
 
 
 async def test_no_link_is_ever_logged(
