@@ -143,9 +143,7 @@ def _result(wanted: ChatRequest, seen: tuple[Seen, ...], reply: _Reply, request_
         "id": f"chatcmpl-{request_id.removeprefix('req_')}",
         "created": int(time()),
         "model": wanted.model.id,
-        "service_tier": "default",
-        "system_fingerprint": "fp_emulator",
-    }
+    } | ({} if plain else {"service_tier": "default", "system_fingerprint": "fp_emulator"})
     told = plain_chat_usage(usage) if plain else usage
     parts = list(_chunks(head, reply, told if wanted.include_usage else None)) if wanted.stream else []
     return Result(

@@ -64,8 +64,8 @@ class Dialect:
         edits: has the endpoint for edits.
         errors: shape of an error's body.
         id_headers: response headers that carry the request's id.
-        model: `required`; `optional`: the server has one, and another name is refused; `ignored`: likewise, but any
-            name will do.
+        model: `required`; `optional`: the server has one of each kind, and another name is refused; `ignored`:
+            likewise, but any name will do.
         reading: None where parameters are read as OpenAI reads them.
         formats, qualities: bounds on what the model's row allows; None is none.
         usage: of image answers: as OpenAI's; none; by the names of chats; or always zero.
@@ -182,6 +182,7 @@ _ALL = (
         keyless=True,
         edits=False,
         errors="localai",
+        model="optional",
         reading=_LOCALAI_READING,
         usage="zero",
         chat_unknown_refused=False,

@@ -105,7 +105,8 @@ class Images:
         usage = image_usage(text_in, image_in, out)
         cost = cost_micro_usd(wanted.model.price, text_in, image_in, out)
         if author := wanted.format.author:
-            usage["svg_usage"] = svg_usage(author.model.id, text_in, len(drawn[0].b64) if drawn else 0, author.effort)
+            size = sum(len(picture.b64) * 3 // 4 - picture.b64[-2:].count(b"=") for picture in drawn)
+            usage["svg_usage"] = svg_usage(author.model.id, text_in, size, author.effort)
             written = usage["svg_usage"]
             cost += cost_micro_usd(author.model.price, written["input_tokens"], 0, written["output_tokens"])
         if wanted.stream:

@@ -75,7 +75,7 @@ class Surface:
         """The one model of a server that has one of the kind."""
         [model] = [row for row in self._catalogue.alive() if (row.image is not None) is image]
         if self.dialect.model == "optional" and name is not None and name != model.id:
-            if not image:
+            if not image or self.dialect.errors != "vllm":
                 raise model_not_found(name, "does not exist")
             message = f"Model mismatch: request specifies '{name[:100]}' but server is running '{model.id}'."
             raise ApiError(400, message)

@@ -59,10 +59,10 @@ _THOUGHT = {"none": 0, "minimal": 64, "low": 256, "medium": 1024, "high": 4096, 
 _REFERENCE_TOKENS = 1_226
 
 
-def svg_usage(author: str, text_in: int, b64_letters: int, effort: str) -> dict[str, Any]:
+def svg_usage(author: str, text_in: int, file_bytes: int, effort: str) -> dict[str, Any]:
     """The `svg_usage` object: the prompt and a reference picture in; thinking, and a token for 4 bytes of SVG, out."""
     thought = _THOUGHT[effort]
-    written = thought + max(1, -(-(b64_letters * 3 // 4) // 4))
+    written = thought + max(1, -(-file_bytes // 4))
     read = text_in + _REFERENCE_TOKENS
     return {
         "model": author,

@@ -61,8 +61,18 @@ class Emulator:
                     return row
                 await asyncio.sleep(0.01)
 
-    async def fault(self, kind: str, prompt: str, **details: Any) -> dict[str, Any]:
-        """Order a fault for calls with this prompt."""
+    def spoken(self, dialect: str, root: str = "/v1") -> AsyncOpenAI:
+        """A client of this emulator in another dialect."""
+        return self.openai.with_options(base_url=f"{self.url}/dialects/{dialect}{root}")
+
+    async def arrived(self, **filters: Any) -> list[dict[str, Any]]:
+        """What it received on the wire."""
+        answer = await self.http.get("/requests", params=filters)
+        entries: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
+        return entries
+
+    async def fault(self, kind: str, prompt: str = "", **details: Any) -> dict[str, Any]:
+        """Order a fault for calls with this prompt, or for what `match` says."""
         order = {"kind": kind, "match": {"prompt_contains": prompt}, **details}
         answer = await self.http.post("/faults", json=order)
         assert answer.status_code == 201, answer.text
