@@ -5,7 +5,7 @@ import time
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -28,11 +28,13 @@ objects = st.dictionaries(texts, values, max_size=5)
 prose = texts.map(lambda text: text.replace("{", "(").replace("</think", ""))
 
 
+@settings(max_examples=80, deadline=None)
 @given(objects, st.booleans(), st.sampled_from([None, 2]))
 def test_an_object_alone_comes_out_as_it_was(data: dict[str, Any], ascii_only: bool, indent: int | None) -> None:
     assert list(json_objects(json.dumps(data, ensure_ascii=ascii_only, indent=indent))) == [data]
 
 
+@settings(max_examples=80, deadline=None)
 @given(prose, objects, prose)
 def test_an_object_is_found_in_prose_and_fences(before: str, data: dict[str, Any], after: str) -> None:
     written = json.dumps(data, ensure_ascii=False)
@@ -40,6 +42,7 @@ def test_an_object_is_found_in_prose_and_fences(before: str, data: dict[str, Any
     assert list(json_objects(f"{before}\n```json\n{written}\n```\n{after}")) == [data]
 
 
+@settings(max_examples=80, deadline=None)
 @given(objects, objects)
 def test_thoughts_are_no_answer(draft: dict[str, Any], data: dict[str, Any]) -> None:
     text = f"<think>perhaps {json.dumps(draft)}?</think>\n{json.dumps(data)}"
@@ -47,6 +50,7 @@ def test_thoughts_are_no_answer(draft: dict[str, Any], data: dict[str, Any]) -> 
         assert list(json_objects(text)) == [data]
 
 
+@settings(max_examples=80, deadline=None)
 @given(st.text(max_size=200))
 def test_no_text_breaks_the_search(text: str) -> None:
     for found in json_objects(text):

@@ -4,8 +4,8 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-# What stands between two letters: nothing, something that is no space (punctuation, a change of case or script), space.
-_NOTHING, _TOUCH, _SPACE = 0, 1, 2
+# What stands between two letters: nothing; a change of case, of script or to digits; punctuation; space.
+_NOTHING, _CHANGE, _MARK, _SPACE = range(4)
 
 # Where scripts begin whose accents are no part of the letter: Latin, Greek, Cyrillic lie before.
 _ACCENTS_COUNT_FROM = 0x0530
@@ -75,7 +75,7 @@ def _ends(text: _Folded, end: int) -> bool:
 def _same_inside(text: _Folded, name: _Folded, start: int) -> bool:
     inner = range(1, len(name.letters))
     gaps = [(text.gaps[start + index], name.gaps[index]) for index in inner]
-    if len(name.letters) < _SURE_LETTERS and any(wanted and not given for given, wanted in gaps):
+    if len(name.letters) < _SURE_LETTERS and any(wanted >= _MARK and not given for given, wanted in gaps):
         return False
     if gaps and all(given for given, _ in gaps):
         return True  # spelled out: N I K E
@@ -92,11 +92,11 @@ def _fold(text: str) -> _Folded:
         if category == "Cf" or (category[0] == "M" and previous and ord(previous) < _ACCENTS_COUNT_FROM):
             continue
         if category[0] not in "LNM":
-            pending = max(pending, _SPACE if character.isspace() else _TOUCH)
+            pending = max(pending, _SPACE if character.isspace() else _MARK)
             continue
         for letter in _base(character).casefold():
             letters.append(letter)
-            gaps.append(max(pending, _TOUCH if previous and _changes(previous, character) else _NOTHING))
+            gaps.append(max(pending, _CHANGE if previous and _changes(previous, character) else _NOTHING))
             pending, previous = _NOTHING, character
     return _Folded("".join(letters), (*gaps, _SPACE))
 
