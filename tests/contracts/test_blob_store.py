@@ -192,3 +192,11 @@ async def test_preparing_again_keeps_what_is_there(store: BlobStore, key: BlobKe
     await store.prepare()
     assert await read(store, key, 0, 4) == b"kept"
     assert await store.is_reachable()
+
+
+async def test_a_discarded_blob_is_gone_and_so_is_one_that_never_was(store: BlobStore, key: BlobKey) -> None:
+    await put(store, key, b"bytes")
+    for _ in range(2):
+        await store.discard(key)
+        with pytest.raises(BlobMissing):
+            await store.facts(key)
