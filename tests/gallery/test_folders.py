@@ -93,8 +93,8 @@ async def test_a_page_token_belongs_to_its_list(user: Client) -> None:
     for path in "abc":
         await create(user, path)
     token = (await user.call(pb.ListFoldersRequest(page_size=1))).next_page_token
-    for caller, fields in ((user, {"parent_folder": "a"}), (user.gallery.user(), {})):
-        error = await refusal(caller.call(pb.ListFoldersRequest(page_token=token, **fields)))
+    for caller, parent in ((user, "a"), (user.gallery.user(), "")):
+        error = await refusal(caller.call(pb.ListFoldersRequest(page_token=token, parent_folder=parent)))
         assert error.reason == "INVALID_PAGE_TOKEN"
 
 

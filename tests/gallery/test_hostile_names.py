@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 from urllib.parse import quote
 
 import grpc
@@ -10,6 +11,7 @@ import grpc.aio
 import httpx2
 import pytest
 import pytest_asyncio
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from tests.gallery import hostile
@@ -91,7 +93,7 @@ async def test_names_and_tags_over_grpc(user: Client) -> None:
             ({"labels": {"k": text}}, len(text) <= 255 and "\0" not in text, {"k": text}),
         ):
             [field] = fields
-            request = pb.UpdateAssetRequest(asset=pb.Asset(name=name, **fields), update_mask={"paths": [field]})
+            request = pb.UpdateAssetRequest(asset=pb.Asset(name=name, **fields), update_mask=FieldMask(paths=[field]))
             if good:
                 updated = getattr(await user.call(request), field)
                 assert (updated if isinstance(updated, str) else type(wanted)(updated)) == wanted, repr(text)
@@ -167,7 +169,7 @@ async def test_half_a_character_in_json_is_refused(rest: httpx2.AsyncClient, loc
 
 async def test_bytes_that_are_no_text_are_refused(user: Client) -> None:
     """Field 1 (folder) with field 2 (path): half a surrogate pair, an overlong slash, a byte alone."""
-    call = user.gallery.channel.unary_unary("/contentlab.gallery.v1.GalleryService/CreateFolder")
+    call: Any = user.gallery.channel.unary_unary("/contentlab.gallery.v1.GalleryService/CreateFolder")
     for text in (b"\xed\xa0\x80", b"\xc0\xaf", b"\xff"):
         folder = b"\x12" + bytes([len(text)]) + text
         error = await refusal(call(b"\x0a" + bytes([len(folder)]) + folder, metadata=user.metadata))

@@ -21,6 +21,7 @@ from tests.gallery.test_folders import listed
 from tests.support.media import png
 
 PICTURE = png(8, 8)
+SHA256 = hashlib.sha256(PICTURE).hexdigest()
 METHODS = {method.name: method for method in pb.DESCRIPTOR.services_by_name["GalleryService"].methods}
 REFERENCES = {"name", "names", "folder", "parent_folder"}
 
@@ -69,7 +70,6 @@ CALLS: list[tuple[str, Named]] = [
     ("DeleteFolder", lambda it: pb.DeleteFolderRequest(name=it.folder)),
     ("DeleteFolder", lambda it: pb.DeleteFolderRequest(name=it.folder, contents=pb.DeleteFolderRequest.DELETE)),
 ]
-SHA256 = hashlib.sha256(PICTURE).hexdigest()
 
 
 def paths_of(message: Any, seen: tuple[str, ...] = ()) -> Iterator[str]:
@@ -184,7 +184,13 @@ async def test_lists_show_and_count_only_what_is_the_callers(user: Client, victi
     for number in range(3):
         await victim.upload(PICTURE, folder="shelf", tags=["hidden"], display_name=f"hidden {number}")
     mine = await user.upload(PICTURE, folder="shelf", tags=["hidden"], display_name="hidden mine")
-    requests = ({}, {"tags": ["hidden"]}, {"folder": "shelf"}, {"show_deleted": True}, {"query": "hidden"})
+    requests: tuple[dict[str, Any], ...] = (
+        {},
+        {"tags": ["hidden"]},
+        {"folder": "shelf"},
+        {"show_deleted": True},
+        {"query": "hidden"},
+    )
     for fields in (*requests, {"order_by": "display_name"}, {"order_by": "size_bytes desc"}):
         page = await user.page(**fields)
         assert ([asset.name for asset in page.assets], page.total_size) == ([mine.name], 1), fields

@@ -201,7 +201,7 @@ ASSET = Asset(
     tags=("x", "y"),
     labels={"k": "v"},
 )
-texts = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1, max_size=20)
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=20)
 
 
 @given(
@@ -222,7 +222,7 @@ def test_any_mask_changes_exactly_the_fields_it_names(
     named = mask or set(FIELDS if favorite else FIELDS[:-1]) - {
         f for f, v in (("tags", tags), ("labels", labels)) if not v
     }
-    wanted = {
+    wanted: dict[str, Any] = {
         "display_name": display_name,
         "folder": there,
         "tags": tuple(tags),
