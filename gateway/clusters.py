@@ -27,6 +27,7 @@ LANES: Mapping[Kind, Lane] = {
     Kind.WATCH: Lane.WATCH,
     Kind.DOWNLOAD: Lane.BULK,
     Kind.UPLOAD: Lane.BULK,
+    Kind.MOVE: Lane.BULK,
 }
 
 

@@ -32,6 +32,8 @@ class Kind(StrEnum):
     """A stream that stays open and is mostly silent."""
     DOWNLOAD = "download"
     UPLOAD = "upload"
+    MOVE = "move"
+    """A write during which the service moves a file of up to 2 GiB by itself."""
 
     @property
     def is_paid(self) -> bool:
@@ -57,11 +59,12 @@ _NAMED: Mapping[Kind, str] = {
     """,
     Kind.DOWNLOAD: "GalleryService.DownloadAsset",
     Kind.UPLOAD: "GalleryService.UploadAsset GalleryService.UploadAssetContent",
+    Kind.MOVE: "GalleryService.CompleteUpload",
     Kind.READ: "GalleryService.BatchGetAssets",
     Kind.WRITE: """
         ImageService.ResolvePaidCall
         VideoService.CancelVideoJob VideoService.DeleteVideoJob VideoService.ResolvePaidCall
-        GalleryService.AnnotateAsset GalleryService.CreateUpload GalleryService.CompleteUpload
+        GalleryService.AnnotateAsset GalleryService.CreateUpload
         GalleryService.UpdateAsset GalleryService.DeleteAsset GalleryService.UndeleteAsset GalleryService.PurgeAsset
         GalleryService.BatchMoveAssets GalleryService.BatchDeleteAssets GalleryService.BatchTagAssets
         GalleryService.CreateAssetLink

@@ -24,6 +24,7 @@ _RETRIES: Mapping[Kind, str] = {
     Kind.READ: "unavailable,connect-failure,reset",
     # A refused connection is proof that nothing was sent. Anything else is not.
     Kind.WRITE: "connect-failure",
+    Kind.MOVE: "connect-failure",
     Kind.WATCH: "connect-failure",
     Kind.DOWNLOAD: "connect-failure",
 }
@@ -194,6 +195,7 @@ def _action(times: Times, kind: Kind) -> Config:
         Kind.WATCH: (times.watch, times.watch_idle),
         Kind.DOWNLOAD: (times.transfer, times.transfer_idle),
         Kind.UPLOAD: (times.transfer, times.transfer_idle),
+        Kind.MOVE: (times.transfer, 0.0),
     }[kind]
     action: Config = {
         # A route's `timeout` is not told to the service. This limit is, as its deadline; a client's shorter one wins.
