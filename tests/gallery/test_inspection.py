@@ -206,6 +206,18 @@ async def test_a_file_that_kills_its_process_is_turned_away_for_now(inspector: I
     assert len(killed) == 2
 
 
+async def test_a_process_that_has_used_up_its_budget_is_not_asked_again(inspector: Inspector) -> None:
+    asking, killed = asyncio.ensure_future(reason(inspector, SLOW)), 0
+    while not asking.done():
+        for worker in busy(workers()):
+            if not killed:
+                os.kill(worker, signal.SIGPROF)
+                killed = worker
+        await asyncio.sleep(0.01)
+    told, message = await asking
+    assert (told, "longer to decode" in message) == ("UNAVAILABLE", True)
+
+
 async def test_a_caller_that_leaves_takes_its_process_along(inspector: Inspector) -> None:
     with opened(SLOW) as descriptor:
         asking = asyncio.ensure_future(inspector.inspect(descriptor))

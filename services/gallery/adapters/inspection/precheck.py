@@ -16,8 +16,12 @@ MAX_JPEG_SEGMENTS = 4096
 MAX_JPEG_SCANS = 64
 """Encoders write 6 to 15; each scan passes over the whole picture again, and may be a few bytes long."""
 
-MAX_PNG_CHUNKS = 65_536
-"""512 MiB in the 8 KiB that libpng writes at a time."""
+MAX_EXIF_SEGMENTS = 16
+"""Exif 2.32 allows one; Pillow joins them one by one."""
+
+MAX_PNG_CHUNKS = 4096
+PNG_CHUNK_BYTES = 1024
+"""A PNG of more chunks has as many as its bytes give of this size; libpng writes 8 KiB at a time."""
 
 MAX_GIF_PROLOGUE_BYTES = 1024 * 1024
 MAX_GIF_PROLOGUE_BLOCKS = 1024
@@ -48,16 +52,19 @@ def precheck(file: BinaryIO, format: Format, max_pixels: int) -> None:
 
 
 def _check_jpeg(descriptor: int) -> None:
-    at = 2
+    at, exif = 2, 0
     for _ in range(MAX_JPEG_SEGMENTS):
-        header = os.pread(descriptor, 4, at)
+        header = os.pread(descriptor, 10, at)
         if len(header) < 4 or header[0] != 0xFF:
             return  # the decoder's to judge
         if header[1] == 0xDA:
             _count_scans(descriptor, at)
             return
         # Fill bytes are no segments, and as cheap to send as to skip.
-        at += 1 if header[1] == 0xFF else 2 + int.from_bytes(header[2:])
+        at += 1 if header[1] == 0xFF else 2 + int.from_bytes(header[2:4])
+        exif += header[4:] == b"Exif\0\0"
+        if exif > MAX_EXIF_SEGMENTS:
+            raise BrokenFileError("too much EXIF")
     raise BrokenFileError("too many segments")
 
 
@@ -87,8 +94,8 @@ def _check_png(descriptor: int, max_pixels: int) -> None:
 
 
 def _compressed_bytes(descriptor: int) -> int:
-    at, total = 8, 0
-    for _ in range(MAX_PNG_CHUNKS):
+    at, total, size = 8, 0, os.fstat(descriptor).st_size
+    for _ in range(MAX_PNG_CHUNKS + size // PNG_CHUNK_BYTES):
         header = os.pread(descriptor, 8, at)
         if len(header) < 8 or header[4:] == b"IEND":
             return total
@@ -96,6 +103,8 @@ def _compressed_bytes(descriptor: int) -> int:
         if header[4:] == b"IDAT":
             total += length
         at += 12 + length
+        if at > size:
+            raise BrokenFileError("cut short")
     raise BrokenFileError("too many chunks")
 
 
