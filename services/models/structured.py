@@ -25,8 +25,7 @@ ShapeT = TypeVar("ShapeT", bound=BaseModel)
 ValueT = TypeVar("ValueT")
 Ask = Callable[[TextCall], Awaitable[TextAnswer]]
 
-# Of an answer that is shown to its model again, and of what is wrong with it.
-_SHOWN_CHARS = 8000
+# Of what is wrong with an answer.
 _PROBLEMS = 8
 _PROBLEM_CHARS = 200
 # Reading less is faster than handing it to a thread.
@@ -34,7 +33,10 @@ _INLINE_CHARS = 2000
 
 
 class Unfit(Exception):
-    """An answer that is not what was asked for: what the model is told of it, and the error if it cannot do better."""
+    """An answer that is not what was asked for: what the model is told of it, and the error if it cannot do better.
+
+    The problems are in our words alone. They are said where the program speaks: no word of a user's belongs there.
+    """
 
     def __init__(self, problems: Sequence[str], error: ServiceError) -> None:
         super().__init__("; ".join(problems))
@@ -61,7 +63,7 @@ class Obtained(Generic[ValueT]):
 
 @dataclass(slots=True)
 class Formats:
-    """Which ways to ask for JSON the servers have refused, as long as this process lives."""
+    """Which ways to ask for JSON the servers have refused or ignored, as long as this process lives."""
 
     _refused: dict[tuple[str, str], set[Rung]] = field(default_factory=dict)
 
@@ -74,10 +76,13 @@ class Formats:
         """Whether the error says that the server does not take a way to ask; it is remembered."""
         named = error.metadata.get(REFUSED_FORMAT)
         rung = next((rung for rung in RUNGS if rung == named), None)
-        if rung is None:
-            return False
+        if rung is not None:
+            self.avoid(model, rung)
+        return rung is not None
+
+    def avoid(self, model: TextModel, rung: Rung) -> None:
+        """This way is not tried again."""
         self._refused.setdefault((model.endpoint, model.wire_id), set()).add(rung)
-        return True
 
 
 async def obtain(
@@ -95,8 +100,9 @@ async def obtain(
     try:
         return Obtained(await _off_the_loop(task, answer.content), turns.answers)
     except Unfit as unfit:
-        messages = (*messages, *_repair(answer.content, unfit.problems))
-    answer = await turns.take(messages)
+        turns.note(answer)
+        messages = _told(messages, _complaint(unfit.problems))
+    answer = await turns.take(messages, in_words=True)
     try:
         return Obtained(await _off_the_loop(task, answer.content), turns.answers)
     except Unfit as unfit:
@@ -112,23 +118,34 @@ class _Turns:
         self._formats = formats
         self._schema = schema
         self._taken = 0
+        self._rung: Rung = "prompt"
         self.answers: tuple[TextAnswer, ...] = ()
 
-    async def take(self, messages: tuple[Message, ...], falls: int = len(RUNGS) - 1) -> TextAnswer:
-        """The answer, asked for in the strictest way that is taken; each refusal of a way is a turn of its own."""
+    async def take(
+        self, messages: tuple[Message, ...], *, in_words: bool = False, falls: int = len(RUNGS) - 1
+    ) -> TextAnswer:
+        """The answer, asked for in the strictest way that is taken; each refusal of a way is a turn of its own.
+
+        `in_words`: the schema is written out even if the server is given it.
+        """
         try:
-            return await self._turn(messages)
+            return await self._turn(messages, in_words)
         except (CallFailed, ServiceError) as failed:
             error = failed.error if isinstance(failed, CallFailed) else failed
             if not (falls and self._formats.learn(self._checked.model, error)):
                 if self.answers and error.billed is Billed.NO:
                     error.billed = Billed.YES
                 raise
-        return await self.take(messages, falls - 1)
+        return await self.take(messages, in_words=in_words, falls=falls - 1)
 
-    async def _turn(self, messages: tuple[Message, ...]) -> TextAnswer:
-        rung = self._formats.best(self._checked.model)
-        told = messages if rung == "json_schema" else _with_schema(messages, self._schema)
+    def note(self, answer: TextAnswer) -> None:
+        """A server that takes a schema and lets the model write prose ignores it: words do better."""
+        if self._rung != "prompt" and not any(True for _ in json_objects(answer.content)):
+            self._formats.avoid(self._checked.model, self._rung)
+
+    async def _turn(self, messages: tuple[Message, ...], in_words: bool) -> TextAnswer:
+        rung = self._rung = self._formats.best(self._checked.model)
+        told = _told(messages, _form(self._schema)) if in_words or rung != "json_schema" else messages
         call = TextCall(self._checked, told, turn=self._taken, rung=rung, schema=self._schema)
         self._taken += 1
         answer = await self._ask(call)
@@ -167,18 +184,17 @@ def _problems(error: ValidationError) -> list[str]:
     return [text[:_PROBLEM_CHARS] for text in texts]
 
 
-def _repair(content: str, problems: Sequence[str]) -> tuple[Message, Message]:
+def _complaint(problems: Sequence[str]) -> str:
     listed = "\n".join(f"- {problem}" for problem in problems)
-    wish = (
-        f"That answer cannot be used:\n{listed}\n"
-        "Do the same task again, for the same material, and mend this. Answer with the JSON object alone."
-    )
-    return Message("assistant", (content[:_SHOWN_CHARS],)), Message("user", (wish,))
+    return f"An earlier answer to this could not be used. See that yours does not have the same faults:\n{listed}"
 
 
-def _with_schema(messages: tuple[Message, ...], schema: Schema) -> tuple[Message, ...]:
-    """The messages, the first of which says what form the answer has."""
+def _form(schema: Schema) -> str:
     written = json.dumps(schema.schema, ensure_ascii=False)
-    form = f"Answer with one JSON object that fits this JSON schema, with nothing before or after it:\n{written}"
+    return f"Answer with one JSON object that fits this JSON schema, with nothing before or after it:\n{written}"
+
+
+def _told(messages: tuple[Message, ...], more: str) -> tuple[Message, ...]:
+    """The messages, with more said in the first one, that of the program: a user's message is only ever material."""
     first = messages[0]
-    return (Message(first.role, (*first.parts, form)), *messages[1:])
+    return (Message(first.role, (*first.parts, more)), *messages[1:])

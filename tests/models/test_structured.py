@@ -134,11 +134,22 @@ async def test_an_answer_of_another_form_is_repaired_once(
     obtained = await chat.obtain(TASK)
     assert obtained.value.number == 7
     assert [answer.content for answer in obtained.answers] == [bad, GOOD]
-    assert chat.rungs == [(0, "json_schema"), (1, "json_schema")]
-    assistant, complaint = provider.received[1].body["messages"][2:]
-    assert assistant == {"role": "assistant", "content": bad}
-    assert complaint["role"] == "user"
-    assert told in complaint["content"]
+    assert [turn for turn, _ in chat.rungs] == [0, 1]
+    system, user = provider.received[1].body["messages"]
+    assert told in system["content"]
+    assert '"number": {"type": "integer"}' in system["content"]
+    assert bad not in system["content"], "what a model wrote may be what a user told it to write"
+    assert user == {"role": "user", "content": "Wörter 水"}
+
+
+@pytest.mark.parametrize(("bad", "next_time"), [("Prose.", "json_object"), (LONG, "json_schema")])
+async def test_a_server_that_lets_prose_through_has_ignored_the_format_and_is_asked_in_words(
+    bad: str, next_time: Rung, provider: OpenAIServer, chat: Chats
+) -> None:
+    provider.then(writes(bad), writes(GOOD))
+    await chat.obtain(TASK)
+    assert chat.rungs == [(0, "json_schema"), (1, next_time)]
+    assert chat.formats.best(row_of(chat.registry)) == next_time
 
 
 async def test_two_answers_of_another_form_are_the_end_and_paid_for(provider: OpenAIServer, chat: Chats) -> None:
@@ -160,7 +171,7 @@ async def test_what_the_reader_refuses_is_repaired_and_then_its_own_error(provid
     task: Task[Shape, int] = Task(REQUEST, Shape, read)
     provider.then(writes(GOOD), writes('{"word": "", "number": 9}'))
     assert (await chat.obtain(task)).value == 9
-    assert "number: must be nine" in provider.received[1].body["messages"][3]["content"]
+    assert "number: must be nine" in provider.received[1].body["messages"][0]["content"]
     provider.then(writes(GOOD), writes(GOOD))
     with pytest.raises(InvalidArgument, match="not nine"):
         await chat.obtain(task)

@@ -1,6 +1,5 @@
 """Taking brands out of a prompt. The model rewrites, code checks: a listed brand that is left fails the call."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -90,8 +89,10 @@ def _read(answer: Rewritten, original: str, look_for: Sequence[str], own: str) -
     prompt = answer.prompt if changed else original
     left = brands_in(prompt, look_for, allowed=own)
     if left:
-        named = json.dumps(left, ensure_ascii=False)
-        raise Unfit([f'"prompt" still has brands of "look_for": {named}'], brands_left(left))
+        places = ", ".join(str(look_for.index(brand) + 1) for brand in left)
+        raise Unfit(
+            [f'"prompt" still had brands of "look_for", in any way of writing them: number {places}'], brands_left(left)
+        )
     return Protected(prompt, changed, _rewrites(answer.brands, original) if changed else ())
 
 
