@@ -13,7 +13,7 @@ from functools import partial
 from typing import TypeVar
 
 from emulator.drawing.editing import Inputs
-from emulator.drawing.encoding import unique
+from emulator.drawing.encoding import TAGGED_AT_END, unique
 from emulator.drawing.pictures import Picture, PictureSpec, render, render_with_grain
 
 _T = TypeVar("_T")
@@ -21,6 +21,7 @@ _T = TypeVar("_T")
 # What a pre-rendered picture says it is of, since the prompt that first asks for it means nothing to the next.
 _STOCK_PROMPT = "a pre-rendered picture: hills at dusk"
 _MAX_STOCK = 24
+_TAIL = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,26 @@ class Drawn:
     b64: bytes
     sha256: str
     partials: tuple[bytes, ...]
+
+
+class _Stock:
+    """A picture drawn once, of which all that no tag changes is encoded and digested once, too."""
+
+    def __init__(self, spec: PictureSpec) -> None:
+        picture = render_with_grain(spec)
+        self._format = spec.output_format
+        # Base64 can be cut after every third byte, where the tag goes to the end of the file.
+        cut = max(0, len(picture.data) - _TAIL) // 3 * 3 if self._format in TAGGED_AT_END else 0
+        self._tail = picture.data[cut:]
+        self._head_b64 = base64.b64encode(picture.data[:cut])
+        self._head_sha256 = hashlib.sha256(picture.data[:cut])
+        self._partials = tuple(map(base64.b64encode, picture.partials))
+
+    def tagged(self, tag: str) -> Drawn:
+        """The picture with bytes of its own."""
+        tail, digest = unique(self._tail, self._format, tag), self._head_sha256.copy()
+        digest.update(tail)
+        return Drawn(self._head_b64 + base64.b64encode(tail), digest.hexdigest(), self._partials)
 
 
 class Studio:
@@ -42,7 +63,7 @@ class Studio:
     def __init__(self, *, prerendered: bool) -> None:
         self._prerendered = prerendered
         self._pool = ThreadPoolExecutor(max_workers=max(2, os.cpu_count() or 2), thread_name_prefix="studio")
-        self._stock: OrderedDict[PictureSpec, Picture] = OrderedDict()
+        self._stock: OrderedDict[PictureSpec, _Stock] = OrderedDict()
         self._stocktaking = threading.Lock()
 
     def close(self) -> None:
@@ -61,14 +82,13 @@ class Studio:
 
     def _from_stock(self, spec: PictureSpec, tag: str) -> Drawn:
         stock = self._stocked(replace(spec, prompt=_STOCK_PROMPT, index=0, seed=0))
-        data = unique(stock.data, spec.output_format, f"{tag}-{spec.index}")
-        return _drawn(Picture(data, hashlib.sha256(data).hexdigest(), stock.partials))
+        return stock.tagged(f"{tag}-{spec.index}")
 
-    def _stocked(self, key: PictureSpec) -> Picture:
+    def _stocked(self, key: PictureSpec) -> _Stock:
         with self._stocktaking:
             picture = self._stock.get(key)
             if picture is None:
-                picture = self._stock[key] = render_with_grain(key)
+                picture = self._stock[key] = _Stock(key)
                 if len(self._stock) > _MAX_STOCK:
                     self._stock.popitem(last=False)
             self._stock.move_to_end(key)

@@ -14,6 +14,9 @@ SOFTWARE = "AI Content Lab emulator"
 _PNG_LEVEL = 4
 _PROMPT_LETTERS = 200
 
+TAGGED_AT_END = frozenset({"png", "gif", "svg"})
+"""Formats for which `unique` changes the last bytes only, so that the end of a file is enough for it."""
+
 
 def encode(picture: Image.Image, output_format: str, compression: int, prompt: str) -> bytes:
     """The file of `picture`.
