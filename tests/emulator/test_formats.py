@@ -242,6 +242,8 @@ async def test_an_edit_into_a_gif_or_an_svg_has_no_mask(emulator: Emulator, outp
 async def test_prerendered_answers_repeat_their_picture_and_never_their_bytes(output_format: str) -> None:
     async with running(prerendered=True) as emulator:
         answers = [files(await made(emulator, output_format))[0] for _ in range(3)]
+        digests = [charge["pictures"] for charge in await emulator.charges()]
+        assert digests == [[hashlib.sha256(data).hexdigest()] for data in answers]
         assert len({hashlib.sha256(data).digest() for data in answers}) == 3
         if output_format == "svg":
             assert len({ElementTree.tostring(elements(data)[0]) for data in answers}) == 1

@@ -89,6 +89,18 @@ async def test_charges_survive_a_restart_and_a_stop_settles_every_outcome(tmp_pa
         assert len(await emulator.charges()) == 5
 
 
+async def test_a_ledger_of_an_older_emulator_is_taken_over(tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.sqlite3"
+    async with running(ledger=str(ledger)) as emulator:
+        await generate(emulator, "old")
+    with contextlib.closing(sqlite3.connect(ledger)) as db:
+        db.execute("ALTER TABLE charges DROP COLUMN dialect")
+    async with running(ledger=str(ledger), dialect="litellm") as emulator:
+        body = {"model": "openai/gpt-image-2", "prompt": "new"}
+        assert (await emulator.http.post("/v1/images/generations", json=body)).is_success
+        assert [charge["dialect"] for charge in await emulator.charges()] == ["openai", "litellm"]
+
+
 async def test_every_commit_is_synced_to_disk(tmp_path: Path) -> None:
     ledger = Ledger(str(tmp_path / "ledger.sqlite3"))
     await ledger.open()
