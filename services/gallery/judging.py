@@ -2,12 +2,13 @@
 
 import asyncio
 import hashlib
+import json
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
 from services.gallery.adapters.inventory import Inventory, RecordedAsset, RecordedFolder
 from services.gallery.domain.assets import Asset
-from services.gallery.domain.document import from_document
+from services.gallery.domain.document import from_document, to_document
 from services.gallery.domain.findings import Finding, Kind, finding
 from services.gallery.domain.folder_document import from_folder_document
 from services.gallery.domain.folders import FolderRecord
@@ -134,11 +135,11 @@ def _derivatives(row: RecordedAsset, stored: StoredAsset) -> list[Finding]:
 
 
 def _differences(asset: Asset, told: Asset) -> list[str]:
-    """Names of fields that differ. Of folders only the id counts: see `domain/document.py`."""
-    names = [name for name in asset.__dataclass_fields__ if name != "folder"]
-    different = [name for name in names if getattr(asset, name) != getattr(told, name)]
-    folders = [each.folder.id if each.folder else None for each in (asset, told)]
-    return different if folders[0] == folders[1] else [*different, "folder"]
+    """Names of what differs, as documents have it. Of folders only the id counts: see `domain/document.py`."""
+    kept, written = (json.loads(to_document(each)) for each in (asset, told))
+    for content in (kept, written):
+        content["folder"] = content["folder"] and content["folder"]["id"]
+    return [name for name in kept if kept[name] != written[name]]
 
 
 def _facts_of(folder: FolderRecord) -> tuple[object, ...]:
