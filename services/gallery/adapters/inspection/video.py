@@ -78,6 +78,7 @@ class Video:
 
     def frames(self) -> Iterator[VideoFrame]:
         """The first frames in the order of showing, as far as a bounded number of packets gives them."""
+        self._reader.refill()
         for count, packet in enumerate(self._container.demux(self.stream)):
             for frame in packet.decode():
                 if frame.width * frame.height > self._max_pixels:
