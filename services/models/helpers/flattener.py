@@ -105,11 +105,13 @@ async def _read(process: asyncio.subprocess.Process, field: str) -> Picture:
     if not line.endswith(b"\n") or len(line) > _LINE_BYTES:
         raise EOFError
     answer = json.loads(line)
+    if not isinstance(answer, dict):
+        raise EOFError
     if "refusal" in answer:
         raise unusable_picture(field, str(answer["refusal"])[:200])
     if "memory" in answer:
         raise not_prepared("The picture needs too much memory to decode.")
-    mime_type, size = _MIME_TYPES.get(answer.get("mime_type")), answer.get("size")
+    mime_type, size = _MIME_TYPES.get(str(answer.get("mime_type"))), answer.get("size")
     if mime_type is None or not isinstance(size, int) or not 0 < size <= _MOST_BYTES:
         raise EOFError
     return Picture(await process.stdout.readexactly(size), mime_type)
