@@ -266,8 +266,11 @@ async def test_contents_of_a_folder_at_the_top_move_out(user: Client) -> None:
 
 
 async def test_a_folder_may_take_the_path_of_its_parent_that_goes(user: Client) -> None:
-    """Seen row by row, each of these takes a path that another still has."""
+    """From the bottom up, each of these would take a path that another still has."""
     deepest = await create(user, "f/f/f/f")
+    for folder in reversed(await listed(user)):  # rows that were touched stand behind the others
+        touch = "UPDATE gallery.folder SET revision = revision + 1 WHERE id = %s"
+        await user.gallery.execute(touch, folder.name.removeprefix("folders/"))
     top = next(folder for folder in await listed(user) if folder.path == "f")
     await remove(user, top, MOVE)
     assert await paths(user) == ["f", "f/f", "f/f/f"]

@@ -172,7 +172,9 @@ def _is_among(column: sa.Column[Any], values: Sequence[Any]) -> sa.ColumnElement
 
 
 async def _below(connection: AsyncConnection, owner: str, path: str) -> list[Folder]:
+    """From the top down."""
     query = sa.select(folder.c.id, folder.c.path).where(folder.c.owner == owner, _is_below(path))
+    query = query.order_by(folder.c.path.collate("C"))
     return [Folder(row.id, row.path) for row in await connection.execute(query)]
 
 
@@ -194,13 +196,13 @@ async def _to_parent(connection: AsyncConnection, doomed: FolderRecord, below: S
 
 
 async def _set_paths(connection: AsyncConnection, paths: dict[str, str], *, field: str) -> None:
-    """Gives folders their new paths; each must be one that a folder may have."""
+    """Gives folders their new paths, in this order; each must be one that a folder may have.
+
+    One by one and from the top down, because a folder may take the path that the one above it leaves.
+    """
     if not paths:
         return
     now = sa.func.clock_timestamp()
-    # The unique index looks at every row by itself, and one folder may take the path that another one leaves.
-    away = sa.update(folder).where(_is_among(folder.c.id, list(paths)))
-    await connection.execute(away.values(path_key=sa.func.convert_to(sa.func.concat("moving ", folder.c.id), "UTF8")))
     this = sa.update(folder).where(folder.c.id == sa.bindparam("this_id"))
     values: dict[str, Any] = {"path": sa.bindparam("path"), "path_key": sa.bindparam("path_key")}
     rows = [
