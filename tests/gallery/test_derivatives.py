@@ -27,6 +27,12 @@ async def variant(user: Client, asset: pb.Asset, which: pb.Asset.Variant.ValueTy
     return image
 
 
+def colour(image: Image.Image, at: tuple[int, int]) -> tuple[int, ...]:
+    found = image.getpixel(at)
+    assert isinstance(found, tuple)
+    return found
+
+
 def id_of(asset: pb.Asset) -> str:
     return asset.name.removeprefix("assets/")
 
@@ -57,12 +63,12 @@ async def test_a_poster_is_not_the_black_that_a_video_begins_with(user: Client) 
     sun = Image.linear_gradient("L").resize((320, 240)).convert("RGB")
     asset = await user.upload(encode_video([*[black] * 8, *[sun] * 4], "mp4", "libx264", 10))
     still = await variant(user, asset, POSTER)
-    assert still.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0)) > (90, 90, 90)
+    assert colour(still.resize((1, 1), Image.Resampling.BOX), (0, 0)) > (90, 90, 90)
 
 
 async def test_a_black_video_has_a_black_poster(user: Client) -> None:
     asset = await user.upload(encode_video([Image.new("RGB", (64, 48))] * 3, "mp4", "libx264", 10))
-    assert (await variant(user, asset, POSTER)).convert("L").getextrema()[1] < 20
+    assert max((await variant(user, asset, POSTER)).resize((1, 1)).tobytes()) < 20
 
 
 async def test_a_large_video_has_a_poster_that_is_bounded(user: Client) -> None:
@@ -91,7 +97,7 @@ async def test_the_picture_is_turned_upright(user: Client) -> None:
     asset = await user.upload(encoded(picture, "JPEG", exif=exif))
     upright = await variant(user, asset, THUMBNAIL)
     assert upright.size == (160, 320)
-    red, _, blue = upright.getpixel((80, 20))
+    red, _, blue = colour(upright, (80, 20))
     assert red > 200 > blue
     assert not upright.getexif()
 
@@ -128,7 +134,7 @@ async def test_what_is_transparent_stays_so(user: Client, data: bytes) -> None:
     ids=["CMYK", "16 bit grey", "1 bit"],
 )
 async def test_every_mode_keeps_its_colours(user: Client, data: bytes, expected: tuple[int, int, int]) -> None:
-    found = (await variant(user, await user.upload(data), THUMBNAIL)).getpixel((15, 15))
+    found = colour(await variant(user, await user.upload(data), THUMBNAIL), (15, 15))
     assert max(abs(one - other) for one, other in zip(found, expected, strict=True)) < 12
 
 
@@ -138,19 +144,19 @@ async def test_colours_are_converted_from_the_pictures_own_profile(user: Client)
     red, green = swapped.index(b"rXYZ"), swapped.index(b"gXYZ")
     swapped[red : red + 4], swapped[green : green + 4] = b"gXYZ", b"rXYZ"
     asset = await user.upload(encoded(Image.new("RGB", (30, 30), (255, 0, 0)), "PNG", icc_profile=bytes(swapped)))
-    red_part, green_part, _ = (await variant(user, asset, THUMBNAIL)).getpixel((15, 15))
+    red_part, green_part, _ = colour(await variant(user, asset, THUMBNAIL), (15, 15))
     assert green_part > 200 > red_part
 
 
 async def test_a_broken_profile_is_left_out(user: Client) -> None:
     asset = await user.upload(encoded(Image.new("RGB", (30, 30), (255, 0, 0)), "PNG", icc_profile=b"no profile" * 20))
-    assert (await variant(user, asset, THUMBNAIL)).getpixel((15, 15))[0] > 240
+    assert colour(await variant(user, asset, THUMBNAIL), (15, 15))[0] > 240
 
 
 async def test_an_animation_is_shown_by_its_first_frame(user: Client) -> None:
     frames = [Image.new("RGB", (40, 40), colour) for colour in ((255, 0, 0), (0, 255, 0))]
     asset = await user.upload(encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True))
-    assert (await variant(user, asset, PREVIEW)).getpixel((20, 20))[0] > 240
+    assert colour(await variant(user, asset, PREVIEW), (20, 20))[0] > 240
 
 
 async def test_a_derivative_is_a_resource_of_its_own(user: Client) -> None:

@@ -38,7 +38,7 @@ def facts_of(tmp_path: Path) -> Callable[[bytes], Facts]:
 def muxed(format: str, source: bytes, **options: str) -> bytes:
     """The same frames in another container."""
     target = io.BytesIO()
-    with av.open(io.BytesIO(source)) as old, av.open(target, "w", format=format, options=options) as new:
+    with av.open(io.BytesIO(source), "r") as old, av.open(target, "w", format=format, options=options) as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         for packet in old.demux(old.streams.video[0]):
             if packet.dts is not None:
