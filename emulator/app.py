@@ -2,10 +2,8 @@
 
 import hmac
 import logging
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from time import perf_counter
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,13 +11,13 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from emulator.chat import Chat
 from emulator.control import Control
 from emulator.delivery import Reset
 from emulator.desk import Desk
-from emulator.error_shapes import shaped
+from emulator.envelope import Envelope, answered
 from emulator.errors import ApiError, internal, overloaded
 from emulator.faults import FaultBook
 from emulator.images import Images
@@ -27,8 +25,8 @@ from emulator.ledger import Ledger
 from emulator.settings import Settings
 from emulator.shelf import Shelf
 from emulator.studio import Studio
-from emulator.surfaces import Surface, Surfaces
-from emulator.wire import ENTRY, WireLog
+from emulator.surfaces import Surfaces
+from emulator.wire import WireLog
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -83,12 +81,12 @@ def create_app(settings: Settings) -> Starlette:
     async def api_error(request: Request, error: Exception) -> Response:
         told = error if isinstance(error, ApiError) else internal()
         wire.refused(request, told)
-        return _answered(request, told)
+        return answered(request, told)
 
     return Starlette(
         routes=routes,
         lifespan=lifespan,
-        middleware=[Middleware(_Envelope, surfaces=surfaces, wire=wire)],
+        middleware=[Middleware(Envelope, surfaces=surfaces, wire=wire)],
         exception_handlers={
             ApiError: api_error,
             HTTPException: _http_error,
@@ -105,7 +103,6 @@ _BASES: dict[str, tuple[str, ...]] = {
     "/openai/deployments/{deployment}": ("deployments",),
     "/openai": ("deployments",),
 }
-_CONTROL = ("/ledger", "/faults", "/requests", "/healthz")
 
 
 def _on(roots: tuple[str, ...], path: str, handler: Endpoint) -> Endpoint:
@@ -199,64 +196,6 @@ class _Leaving(Response):
             self._left_door()
 
 
-class _Envelope:
-    """Finds a request's dialect, gives it an id, notes it, and gives responses the headers that the dialect has."""
-
-    def __init__(self, app: ASGIApp, surfaces: Surfaces, wire: WireLog) -> None:
-        self._app, self._surfaces, self._wire = app, surfaces, wire
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request_id, started = f"req_{secrets.token_hex(16)}", perf_counter()
-        surface, wrong = self._enter(scope, request_id)
-        entry = scope["state"].get(ENTRY)
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                if entry is not None:
-                    entry.status = message["status"]
-                message["headers"] = [*message["headers"], *_headers(surface, request_id, started)]
-            await send(message)
-
-        if wrong is not None:
-            await _answered(Request(scope), wrong)(scope, receive, send_with_headers)
-            return
-        await self._app(scope, receive, send_with_headers)
-
-    def _enter(self, scope: Scope, request_id: str) -> tuple[Surface, ApiError | None]:
-        """Read the dialect off the path, which goes on without it."""
-        path, surface, wrong = str(scope["path"]), self._surfaces.default, None
-        state = scope.setdefault("state", {})
-        state.update(request_id=request_id, prefix="", dialect=self._surfaces.default_name)
-        if path.startswith("/dialects/"):
-            _, _, name, *rest = path.split("/", 3)
-            try:
-                surface = self._surfaces.named(name)
-                state.update(prefix=f"/dialects/{name}", dialect=name)
-            except ValueError as error:
-                wrong = ApiError(404, f"Unknown dialect: {error}.", code="unknown_dialect")
-            scope["path"] = "/" + "".join(rest)
-        state["surface"] = surface
-        if not path.startswith(_CONTROL):
-            state[ENTRY] = self._wire.begin(scope, request_id, state["dialect"], path)
-        return surface, wrong
-
-
-def _headers(surface: Surface, request_id: str, started: float) -> list[tuple[bytes, bytes]]:
-    headers = [(name.encode(), request_id.encode()) for name in surface.dialect.id_headers]
-    if surface.dialect.errors == "openai":
-        spent = round((perf_counter() - started) * 1000)
-        headers += [(b"openai-processing-ms", str(spent).encode()), (b"openai-version", b"2020-10-01")]
-    return headers
-
-
-def _answered(request: Request, error: ApiError) -> Response:
-    body = shaped(error, request.state.surface.dialect.errors, chat="/chat/" in request.url.path)
-    return JSONResponse(body, error.status, error.headers)
-
-
 async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     method, path = request.method, request.url.path
@@ -271,7 +210,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
             told = ApiError(400, "We could not parse the multipart form of your request.", code="invalid_form")
         case _:
             told = internal()
-    return _answered(request, told)
+    return answered(request, told)
 
 
 async def _nobody_left(request: Request, _: Exception) -> Response:
@@ -282,4 +221,4 @@ async def _nobody_left(request: Request, _: Exception) -> Response:
 
 async def _bug(request: Request, _: Exception) -> Response:
     _log.error("request %s ran into a bug", getattr(request.state, "request_id", "-"))
-    return _answered(request, internal())
+    return answered(request, internal())

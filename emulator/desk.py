@@ -13,8 +13,9 @@ from starlette.requests import Request
 from emulator.delivery import Answer, Delivery
 from emulator.error_shapes import shaped
 from emulator.errors import ApiError, internal
-from emulator.faults import IDLE, REFUSALS, Call, FaultBook, Order, refusal
+from emulator.faults import IDLE, REFUSALS, Call, FaultBook, Order
 from emulator.ledger import Charge, Ledger, LedgerUnavailable, Outcome
+from emulator.refusals import refusal
 from emulator.settings import Settings
 from emulator.surfaces import Surface
 
