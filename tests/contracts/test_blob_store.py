@@ -10,7 +10,14 @@ import pytest
 import pytest_asyncio
 from azure.storage.blob.aio import BlobServiceClient
 
-from services.gallery.adapters.azure_blobs import BLOCK_BYTES, AzureBlobStore, client_options
+from services.gallery.adapters.azure_blobs import (
+    BLOCK_BYTES,
+    LARGE_PIECE_BYTES,
+    LARGE_PIECES,
+    PIECE_BYTES,
+    AzureBlobStore,
+    client_options,
+)
 from services.gallery.adapters.memory_blobs import MemoryBlobStore
 from services.gallery.domain.assets import MediaType
 from services.gallery.ports import BlobConflict, BlobKey, BlobMissing, BlobStore
@@ -95,7 +102,8 @@ async def test_any_range_can_be_read(store: BlobStore, key: BlobKey, start: int,
 async def test_pieces_are_small_whatever_the_blob_is(store: BlobStore, key: BlobKey) -> None:
     await put(store, key, secrets.token_bytes(LARGE))
     sizes = [len(piece) async for piece in store.read(key, start=0, length=LARGE)]
-    assert max(sizes) <= 1024 * 1024
+    assert sizes[0] <= 1024**2, "all that a reader holds who takes nothing"
+    assert max(sizes) <= 4 * 1024**2
     assert sum(sizes) == LARGE
 
 
@@ -200,3 +208,26 @@ async def test_a_discarded_blob_is_gone_and_so_is_one_that_never_was(store: Blob
         await store.discard(key)
         with pytest.raises(BlobMissing):
             await store.facts(key)
+
+
+async def test_only_readers_who_are_fast_and_few_get_large_pieces(
+    azurite: str, key: BlobKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever stalls then holds little, and all who stall together hold a bounded amount."""
+    async with BlobServiceClient.from_connection_string(azurite, **client_options()) as client:
+        store = AzureBlobStore(client, {kind: f"{kind.value}-{secrets.token_hex(6)}" for kind in MediaType})
+        await store.prepare()
+        await put(store, key, bytes(LARGE))
+        monkeypatch.setattr("services.gallery.adapters.azure_blobs.FAST_SECONDS", 60.0)
+        readers = [store.read(key, start=0, length=LARGE) for _ in range(LARGE_PIECES + 3)]
+        firsts = [len(await anext(reader)) for reader in readers]
+        seconds = [len(await anext(reader)) for reader in readers]
+        assert set(firsts) == {PIECE_BYTES}
+        assert sorted(seconds) == [PIECE_BYTES] * 3 + [LARGE_PIECE_BYTES] * LARGE_PIECES
+        for reader in readers:
+            await reader.aclose()
+        monkeypatch.setattr("services.gallery.adapters.azure_blobs.FAST_SECONDS", 0.0)
+        slow = [len(piece) async for piece in store.read(key, start=0, length=LARGE)]
+        assert max(slow) == PIECE_BYTES
+        monkeypatch.setattr("services.gallery.adapters.azure_blobs.FAST_SECONDS", 60.0)
+        assert max([len(piece) async for piece in store.read(key, start=0, length=LARGE)]) == LARGE_PIECE_BYTES

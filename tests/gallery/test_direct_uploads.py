@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -64,6 +65,14 @@ async def past(user: Client, upload: pb.Upload, age: timedelta) -> None:
         "complete_time = complete_time - %s, create_time = create_time - %s WHERE id = %s"
     )
     await user.gallery.execute(statement, *([age] * 4), upload.name.removeprefix("uploads/"))
+
+
+async def eventually(look: Callable[[], Awaitable[object]], seconds: float = 30) -> None:
+    """Waits until there is something to see."""
+    end = time.monotonic() + seconds
+    while not await look():
+        assert time.monotonic() < end
+        await asyncio.sleep(0.05)
 
 
 async def sweep(gallery: Gallery, processes: int = 3) -> None:
@@ -191,6 +200,7 @@ async def test_a_client_that_leaves_while_completing_finds_the_asset_later(
     call = user.stub.CompleteUpload(pb.CompleteUploadRequest(name=upload.name), metadata=user.metadata)
     await asyncio.sleep(0.05)
     call.cancel()
+    await eventually(user.names)
     assert (await complete(user, upload)).size_bytes == len(data)
     assert len(await user.names()) == 1
 
@@ -329,6 +339,9 @@ async def test_what_was_abandoned_is_swept_whatever_its_writer_made_of_it(
         assert [name for name in await gallery.blobs() if "_staging" in name] == [
             f"{gallery.settings.image_container}/_staging/{young.name.removeprefix('uploads/')}"
         ]
+        commit = b"<BlockList><Latest>MDAwMA==</Latest></BlockList>"
+        answer = await http.put(f"{blocks.upload_uri}&comp=blocklist", content=commit)
+        assert answer.status_code == 400, "the blocks are gone too"
         for upload in (plain, leased, snapped, blocks):
             assert (await refusal(complete(user, upload))).reason == "UPLOAD_EXPIRED", "known for a day"
 

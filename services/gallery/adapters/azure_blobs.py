@@ -6,6 +6,7 @@ The SDK's own defaults would wait up to a minute for a connection and then 15 s 
 
 import asyncio
 import secrets
+import time
 from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -38,7 +39,13 @@ BLOCK_BYTES = 4 * 1024 * 1024
 """Above this a blob is written in blocks of this size, one in memory at a time; 50,000 blocks make 195 GiB."""
 
 PIECE_BYTES = 1024 * 1024
-"""What one request reads: all that a stalled reader holds."""
+"""What one request reads at first: all that a reader holds who stalls at once."""
+
+LARGE_PIECE_BYTES = 4 * PIECE_BYTES
+LARGE_PIECES = 12
+FAST_SECONDS = 1.0
+"""A reader who takes a piece within this gets larger ones next: a request costs the more the less it brings. At most
+LARGE_PIECES readers at a time, so that no number of readers who stall later holds much."""
 
 LISTED_BLOBS = 5000
 """What one request lists: the service's own limit."""
@@ -58,8 +65,9 @@ def client_options() -> dict[str, Any]:
         "retry_policy": ExponentialRetry(
             initial_backoff=0, increment_base=2, retry_total=RETRIES, random_jitter_range=1
         ),
-        "max_single_get_size": PIECE_BYTES,
-        "max_chunk_get_size": PIECE_BYTES,
+        # A piece is one request.
+        "max_single_get_size": LARGE_PIECE_BYTES,
+        "max_chunk_get_size": LARGE_PIECE_BYTES,
     }
 
 
@@ -72,6 +80,7 @@ class AzureBlobStore:
         self._client = client
         self._containers = containers
         self._page_size = page_size
+        self._large_readers = 0
 
     async def prepare(self) -> None:
         """See `ports.BlobStore`. An identity that may only write blobs is enough where the containers exist."""
@@ -105,20 +114,19 @@ class AzureBlobStore:
         self, key: BlobKey, *, start: int, length: int, etag: str | None = None
     ) -> AsyncGenerator[bytes, None]:
         """See `ports.BlobStore`. Pieces are requests of their own, all of one version of the blob (If-Match)."""
+        clock, blob, at, size = time.monotonic, self._blob(key), start, PIECE_BYTES
         try:
-            async with _call():
-                download = await self._blob(key).download_blob(
-                    offset=start, length=length, max_concurrency=1, **_only(etag)
-                )
-            pieces = aiter(download.chunks())
-            while True:
-                async with _call():
-                    piece = await anext(pieces, None)
-                if piece is None:
-                    return
+            while at < start + length:
+                piece, etag = await _piece(blob, at, min(size, start + length - at), etag)
+                at += len(piece)
+                given = clock()
                 yield piece
-        except (ResourceNotFoundError, ResourceModifiedError, ResourceExistsError) as error:
-            raise BlobMissing from error
+                if size == PIECE_BYTES and clock() - given < FAST_SECONDS and self._large_readers < LARGE_PIECES:
+                    size = LARGE_PIECE_BYTES
+                    self._large_readers += 1
+        finally:
+            if size == LARGE_PIECE_BYTES:
+                self._large_readers -= 1
 
     async def facts(self, key: BlobKey) -> BlobFacts:
         """See `ports.BlobStore`."""
@@ -219,6 +227,16 @@ def _settings(mime_type: str) -> ContentSettings:
     # Also behind a signed link an SVG is a download and never a page.
     disposition = "attachment" if mime_type == SVG.mime_type else None
     return ContentSettings(content_type=mime_type, content_disposition=disposition)
+
+
+async def _piece(blob: BlobClient, offset: int, length: int, etag: str | None) -> tuple[bytes, str]:
+    """One request's bytes, and the version that they are of."""
+    try:
+        async with _call():
+            download = await blob.download_blob(offset=offset, length=length, max_concurrency=1, **_only(etag))
+            return await download.readall(), download.properties.etag
+    except (ResourceNotFoundError, ResourceModifiedError, ResourceExistsError) as error:
+        raise BlobMissing from error
 
 
 async def _put_whole(blob: BlobClient, content: Content, mime_type: str, sha256: str) -> None:
