@@ -27,6 +27,9 @@ EVENT_HEADERS = (
 )
 RECONNECT_MS = 2_000
 
+# No ends of lines to the standard, but to clients that split lines as Unicode does.
+_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+
 _TYPES = {
     ChangeType.CREATED: pb.WatchAssetsResponse.CREATED,
     ChangeType.UPDATED: pb.WatchAssetsResponse.UPDATED,
@@ -72,7 +75,8 @@ def _event(told: Told) -> str:
 
 def _json(message: Message) -> str:
     """One line, with the fields that the gateway's own JSON has."""
-    return MessageToJson(message, indent=None, always_print_fields_with_no_presence=True, ensure_ascii=False)
+    text = MessageToJson(message, indent=None, always_print_fields_with_no_presence=True, ensure_ascii=False)
+    return text.translate(_LINE_ENDS)
 
 
 def _body(text: str) -> HttpBody:

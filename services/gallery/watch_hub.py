@@ -49,6 +49,8 @@ class Subscription:
 
     def look_at(self, news: News) -> None:
         """Wakes the watcher if the log is not as it left it; the news may be older than what it has read since."""
+        if self.incarnation is None:
+            return  # it has not begun to read
         if news.sequences.get(self.owner, self.sequence) != self.sequence or self.incarnation != news.incarnation:
             self.wake.set()
 

@@ -55,6 +55,8 @@ class Watching:
         with self._hub.subscription(owner) as subscription:
             self._hub.check()
             stream = _Stream(self._hub, subscription, await self._begin(owner, given))
+            if given is not None:
+                subscription.wake.set()  # there may be something to read
             async with aclosing(stream.told()) as told:
                 async for each in told:
                     yield each
@@ -81,7 +83,6 @@ class _Stream:
         self._failing_since: float | None = None
         subscription.incarnation = position.incarnation
         subscription.sequence = position.sequence
-        subscription.wake.set()  # what there is to read is known by reading
 
     async def told(self) -> AsyncGenerator[Told, None]:
         yield self._checkpoint()
@@ -112,6 +113,8 @@ class _Stream:
             return None
         self._failing_since = None
         check_continuity(self._position, batch.incarnation, batch.now, batch.at_position)
+        if batch.entries:
+            self._subscription.sequence = batch.entries[-1].sequence
         return batch
 
     def _bear(self, error: Exception) -> None:
@@ -129,7 +132,6 @@ class _Stream:
                 yield self._checkpoint()
         if batch.entries:
             self._position = self._position.after(batch.entries[-1])
-        self._subscription.sequence = self._position.sequence
         if batch.is_last:
             self._position = self._position.until(batch.now)
         else:
