@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,6 +83,15 @@ class Gallery:
         url = self.settings.database_url.get_secret_value()
         async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
             rows = await connection.execute(f"EXPLAIN {query}".encode(), values)
+            return "\n".join([row[0] async for row in rows])
+
+    async def explain(self, query: str, values: Any, server_settings: Mapping[str, str]) -> str:
+        """How Postgres answers a query that the service sent, with its settings."""
+        url = self.settings.database_url.get_secret_value()
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            for name, value in server_settings.items():
+                await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+            rows = await connection.execute(f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) {query}".encode(), values)
             return "\n".join([row[0] async for row in rows])
 
     async def blobs(self) -> dict[str, int]:

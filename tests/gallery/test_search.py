@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -100,7 +101,7 @@ async def test_pages_by_relevance_neither_skip_nor_repeat_while_assets_are_added
         assert page.total_size == 12, "counted when the first page was made"
         if not token:
             break
-        changes = [made(user, "harbour harbour", display_name="harbour")]
+        changes: list[Awaitable[Any]] = [made(user, "harbour harbour", display_name="harbour")]
         if doomed:
             changes.append(user.delete(doomed.pop()))
         await asyncio.gather(*changes)
