@@ -33,7 +33,7 @@ logs: setup ## show the last log lines (NAME=image for one process, FOLLOW=1 to 
 
 # --- checks, tests and generated code ---
 
-.PHONY: gen gen-check proto-lint proto-baseline format lint types check test test-long bench chaos lock clean
+.PHONY: gen gen-check proto-lint proto-baseline format lint types check test test-long bench chaos bench-gallery lock clean
 
 gen: setup-dev ## generate the stubs and the descriptor set from the contract
 	PATH="$(BIN):$$PATH" $(PY) protos/generate.py
@@ -73,6 +73,9 @@ bench: setup-dev ## benchmarks with ratios: large transfers against the storage 
 
 chaos: setup-dev ## the fault campaign with its ledger verdict
 	CONTENTLAB_CAMPAIGN_SECONDS=60 $(BIN)/pytest -s tests/faults
+
+bench-gallery: setup-dev ## measure the gallery with 1,000,000 assets (ROWS=10000 for fewer, BENCH_HOME=dir keeps them)
+	$(PY) -m tests.benchmarks.gallery --rows $(or $(ROWS),1000000) $(if $(BENCH_HOME),--home $(BENCH_HOME))
 
 lock: setup-dev ## compile requirements/*.in into hash-locked files
 	for name in bootstrap runtime local node dev; do \
