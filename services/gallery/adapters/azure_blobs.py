@@ -163,9 +163,10 @@ class AzureBlobStore:
         async with _call():
             with suppress(ResourceNotFoundError, ResourceExistsError):  # there is none, or none is leased
                 await BlobLeaseClient(blob).break_lease(lease_break_period=0)
-            await blob.upload_blob(b"", overwrite=True)  # which drops uncommitted blocks
             with suppress(ResourceNotFoundError):
                 await blob.delete_blob(delete_snapshots="include")
+            await blob.commit_block_list([])  # drops the blocks that it does not name
+            await blob.delete_blob()
 
     async def is_reachable(self) -> bool:
         """See `ports.BlobStore`."""
