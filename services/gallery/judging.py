@@ -126,7 +126,9 @@ def _derivatives(row: RecordedAsset, stored: StoredAsset) -> list[Finding]:
     asset, found = row.asset, []
     for variant in sorted(set(row.variants) - set(stored.variants)):
         found.append(finding(Kind.DERIVATIVE_MISSING, asset.name, f"its {variant} is gone", item_id=asset.id))
-    for variant in sorted(set(stored.variants) - set(row.variants)):
+    # What is still to be made may be stored already: it is written down at the next making, also after a crash.
+    unrecorded = set(stored.variants) - set(row.variants) if row.is_derived else set()
+    for variant in sorted(unrecorded):
         detail = f"its {variant} is stored, and the index does not know"
         found.append(finding(Kind.DERIVATIVE_UNRECORDED, asset.name, detail, item_id=asset.id))
     for part in stored.unknown:

@@ -20,12 +20,16 @@ PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class RecordedAsset:
-    """A row: the asset, and what it says of its blobs. `has_folder`: the row of its folder is there, or it has none."""
+    """A row: the asset, and what it says of its blobs.
+
+    `has_folder`: the row of its folder is there, or it has none. `is_derived`: no derivatives are still to be made.
+    """
 
     asset: Asset
     document_revision: int
     variants: tuple[str, ...]
     has_folder: bool
+    is_derived: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,4 +119,6 @@ class Inventory:
 
 def _recorded(row: Any) -> RecordedAsset:
     has_folder = row["folder_id"] is None or row["folder_path"] is not None
-    return RecordedAsset(to_asset(row), row["document_revision"], tuple(row["variants"]), has_folder)
+    return RecordedAsset(
+        to_asset(row), row["document_revision"], tuple(row["variants"]), has_folder, row["derive_time"] is None
+    )
