@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from services.common.database import create_engine
-from services.gallery.adapters import catalog, changes
+from services.gallery.adapters import catalog, changes, journal
 from services.gallery.adapters.catalog import Catalog
 from services.gallery.adapters.changes import ChangeLog
 from services.gallery.adapters.journal import Change, lock_owner
@@ -42,7 +42,7 @@ async def test_a_reader_misses_nothing_while_many_write_at_once(
     user: Client, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Writers linger between their entry and their commit: without the owner's lock later entries overtake."""
-    chance, record = random.Random(3), catalog.record
+    chance, record = random.Random(3), journal.record
 
     async def record_and_linger(connection: AsyncConnection, recorded: list[Change]) -> None:
         await record(connection, recorded)
