@@ -32,8 +32,8 @@ class Page:
 
     def next_token(self, *position: PositionValue) -> str:
         """The token for what follows the item at this position; times are kept to the microsecond."""
-        payload = json.dumps([_encode(value) for value in position], separators=(",", ":"), ensure_ascii=False).encode()
-        return encode_token(payload, self._binding)
+        text = json.dumps([_encode(value) for value in position], separators=(",", ":"), ensure_ascii=False)
+        return encode_token(text.encode(errors="surrogatepass"), self._binding)
 
 
 def read_page(

@@ -73,16 +73,6 @@ async def test_the_document_beside_the_bytes_follows_within_five_seconds(user: C
             assert document.etag == (await user.get(asset.name)).etag
 
 
-async def test_methods_that_are_not_built_yet_say_so(user: Client) -> None:
-    asset = await user.upload(PICTURE)
-    for call in (
-        user.stub.ListTags(pb.ListTagsRequest(), metadata=user.metadata),
-        user.stub.CreateAssetLink(pb.CreateAssetLinkRequest(name=asset.name), metadata=user.metadata),
-    ):
-        error = await refusal(call)
-        assert (error.code, error.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
-
-
 async def test_the_environment_tells_limits_and_no_secret(user: Client) -> None:
     request = pb.GetGalleryEnvironmentRequest()
     environment = await user.stub.GetGalleryEnvironment(request, metadata=user.metadata)
