@@ -21,6 +21,7 @@ import pytest
 import pytest_asyncio
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
+from services.common.status import STATUS_METADATA_KEY
 from tests.faults.gallery import LEFTOVER_SECONDS, KillableGallery, killable_gallery, metadata, stub
 from tests.gallery.harness import content_messages, upload_messages
 from tests.gallery.media import video
@@ -132,9 +133,15 @@ class Caller:
             return await call
         except grpc.aio.AioRpcError as error:
             self._book.calls[f"{what} {error.code().name}"] += 1
-            if error.code() not in PASSING and error.code().name not in (gone or set()):
+            if not _is_passing(error) and error.code().name not in (gone or set()):
                 self._book.refused.append(f"{what}: {error.code().name} {error.details()}")
             return None
+
+
+def _is_passing(error: grpc.aio.AioRpcError) -> bool:
+    """What does not bear a status of the suite's is no answer of the gallery's, but a connection that broke."""
+    answered = STATUS_METADATA_KEY in dict(error.trailing_metadata() or ())
+    return error.code() in PASSING or not answered
 
 
 @pytest_asyncio.fixture(loop_scope="session")
