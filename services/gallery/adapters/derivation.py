@@ -1,8 +1,8 @@
 """Which assets still need derivatives. Several processes may ask at once: each asset goes to one of them.
 
 Who makes derivatives moves `derive_time` ahead, which is a lease in the database's time: no lock and no connection is
-held meanwhile, and a process that dies leaves the asset to the next one. `derive_attempts` counts what was begun and has
-not succeeded. None of it is a change of the asset: neither revision nor etag nor `asset.json` follow.
+held meanwhile, and a process that dies leaves the asset to the next one. `derive_attempts` counts what was begun and
+has not succeeded. None of it is a change of the asset: neither revision nor etag nor `asset.json` follow.
 """
 
 from collections.abc import Iterable
