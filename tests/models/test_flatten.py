@@ -146,6 +146,7 @@ REFUSED = [
     pytest.param(b"%PDF-1.7", "no picture of a type", id="pdf"),
     pytest.param(file(Image.new("RGB", (9, 9)), "TIFF"), "no picture of a type", id="tiff"),
     pytest.param(png(64, 64)[:2000], "broken", id="half of it"),
+    pytest.param(bomb(1500, 1000), "more than 1000000 pixels", id="half too many pixels"),
     pytest.param(bomb(2000, 2000), "more than 1000000 pixels", id="too many pixels"),
     pytest.param(bomb(60_000, 60_000), "more than 1000000 pixels", id="a bomb"),
     pytest.param(bomb(500, 500), "broken", id="a lie"),

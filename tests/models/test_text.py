@@ -277,6 +277,7 @@ async def test_a_server_that_does_not_know_the_format_says_so_for_free(
             fails(400, None, "say json to use response_format", param="messages"), "json_object", id="the messages"
         ),
         pytest.param(fails(400, "context_length_exceeded", "too long"), "json_schema", id="another reason"),
+        pytest.param(fails(413, None, "the json_schema is too large"), "json_schema", id="another status"),
         pytest.param(fails(500, None, "response_format"), "json_schema", id="a failure that may have been billed"),
         pytest.param(fails(400, "content_filter", "response_format"), "json_schema", id="content"),
     ],
