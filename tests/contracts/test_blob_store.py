@@ -66,7 +66,8 @@ async def store(request: pytest.FixtureRequest, azurite: str) -> AsyncIterator[B
             client = BlobServiceClient.from_connection_string(azurite, **client_options())
             await stack.enter_async_context(client)
             suffix = secrets.token_hex(6)
-            made = AzureBlobStore(client, {kind: f"{kind.value}-{suffix}" for kind in MediaType})
+            containers = {kind: f"{kind.value}-{suffix}" for kind in MediaType}
+            made = AzureBlobStore(client, containers, page_size=2)
         await made.prepare()
         yield made
 
@@ -231,3 +232,53 @@ async def test_only_readers_who_are_fast_and_few_get_large_pieces(
         assert max(slow) == PIECE_BYTES
         monkeypatch.setattr("services.gallery.adapters.azure_blobs.FAST_SECONDS", 60.0)
         assert max([len(piece) async for piece in store.read(key, start=0, length=LARGE)]) == LARGE_PIECE_BYTES
+
+
+async def test_facts_tell_size_hash_type_and_version(store: BlobStore, key: BlobKey) -> None:
+    await put(store, key, b"first")
+    facts = await store.facts(key)
+    assert (facts.key, facts.size, facts.mime_type) == (key, 5, "image/png")
+    assert facts.sha256 == hashlib.sha256(b"first").hexdigest()
+    await store.replace(key, b"second", mime_type="image/png")
+    replaced = await store.facts(key)
+    assert (replaced.size, replaced.sha256) == (6, "")
+    assert replaced.etag != facts.etag
+    assert replaced.write_time >= facts.write_time
+    with pytest.raises(BlobMissing):
+        await store.facts(BlobKey(MediaType.IMAGE, "nothing/original"))
+
+
+async def test_a_version_is_read_or_deleted_only_while_it_is_there(store: BlobStore, key: BlobKey) -> None:
+    await put(store, key, b"first")
+    old = (await store.facts(key)).etag
+    assert b"".join([piece async for piece in store.read(key, start=0, length=5, etag=old)]) == b"first"
+    await store.replace(key, b"other", mime_type="image/png")
+    with pytest.raises(BlobMissing):
+        _ = [piece async for piece in store.read(key, start=0, length=5, etag=old)]
+    await store.delete(key, etag=old)
+    assert await read(store, key, 0, 5) == b"other"
+    await store.delete(key, etag=(await store.facts(key)).etag)
+    with pytest.raises(BlobMissing):
+        await store.facts(key)
+    await store.delete(key, etag=old)
+
+
+async def test_a_walk_goes_through_all_pages_by_name_and_sees_only_its_prefix_and_container(store: BlobStore) -> None:
+    names = [
+        "a-b/original",
+        "a/asset.json",
+        "a/original",
+        "a0/original",
+        "b/original",
+        "_folders/x.json",
+        "ab/original",
+    ]
+    for name in names:
+        await put(store, BlobKey(MediaType.IMAGE, name), name.encode())
+    await put(store, BlobKey(MediaType.VIDEO, "a/original"), b"elsewhere")
+    found = [facts async for facts in store.walk(MediaType.IMAGE)]
+    assert [facts.key.name for facts in found] == sorted(names)
+    assert {facts.sha256 for facts in found} == {hashlib.sha256(name.encode()).hexdigest() for name in names}
+    assert [facts.etag for facts in found] == [(await store.facts(facts.key)).etag for facts in found]
+    assert [facts.key.name async for facts in store.walk(MediaType.IMAGE, "a/")] == ["a/asset.json", "a/original"]
+    assert [facts async for facts in store.walk(MediaType.VIDEO, "b/")] == []
