@@ -41,8 +41,6 @@ def flatten(content: bytes, wanted: Flattening) -> tuple[bytes, str]:
         UnusablePicture: it is of another format, has too many pixels, or cannot be decoded.
         MemoryError.
     """
-    # Pillow itself refuses what the header does not tell of, such as frames larger than their canvas.
-    Image.MAX_IMAGE_PIXELS = wanted.max_pixels
     try:
         with Image.open(io.BytesIO(content), formats=wanted.formats) as image:
             if image.width * image.height > wanted.max_pixels:
@@ -56,7 +54,7 @@ def flatten(content: bytes, wanted: Flattening) -> tuple[bytes, str]:
         raise
     except UnidentifiedImageError:
         raise UnusablePicture(f"is no picture of a type that is accepted: {', '.join(wanted.formats)}") from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UnusablePicture(f"has more than {wanted.max_pixels} pixels") from None
     except Exception as error:  # decoders raise anything: struct.error, SyntaxError, KeyError, zlib.error, ...
         raise UnusablePicture("is broken: it cannot be decoded") from error

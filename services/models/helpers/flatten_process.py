@@ -10,6 +10,8 @@ import signal
 import sys
 from typing import Any, BinaryIO
 
+from PIL import Image
+
 from services.models.helpers.flatten import Flattening, UnusablePicture, flatten
 
 
@@ -22,6 +24,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Kills this process whatever the decoder is doing, also when nobody is left to wait for it.
     signal.setitimer(signal.ITIMER_REAL, order["seconds"])
+    # Pillow itself refuses what the header does not tell of, such as frames larger than their canvas.
+    Image.MAX_IMAGE_PIXELS = order["max_pixels"]
     wanted = Flattening(order["edge_px"], order["max_pixels"], tuple(order["formats"]))
     for size in order["sizes"]:
         answer, content = _answer(sys.stdin.buffer, size, wanted)
