@@ -30,6 +30,8 @@ DATABASE_SETTINGS: Mapping[str, str] = {
     "jit": "off",
     # Indexes are in memory or on flash, where pages out of order cost hardly more.
     "random_page_cost": "1.1",
+    # Which rows have a common word is known exactly, and not only by page.
+    "work_mem": "32MB",
 }
 """What the planner has to know, for the gallery's connections."""
 
@@ -47,10 +49,14 @@ _KEYS: dict[Order, tuple[sa.ColumnElement[Any], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """A condition as it is checked on one row, and as rows are looked up by it."""
+    """A condition as it is checked on one row, and as rows are looked up by it.
+
+    `folders`, of a tree of folders: their ids. Each is in order of time by itself, so a page takes a few of each.
+    """
 
     check: Condition
     lookup: Condition
+    folders: sa.Select[tuple[str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +109,9 @@ def _rows(scope: Scope, conditions: Sequence[Condition], *more: sa.ColumnElement
 
 def _searched(scope: Scope, number: int) -> Candidates:
     hit = sa.and_(*(one.check for one in scope.searched)).label("hit")
-    sample = _walk(scope, _shown(), SAMPLE_ROWS, hit).cte("sample")
+    # A statement may have candidates in two orders: one to show, one to count.
+    suffix = scope.order.name.lower()
+    sample = _walk(scope, _shown(), SAMPLE_ROWS, hit).cte(f"sample_{suffix}")
     hits = sa.select(sa.func.count()).select_from(sample).where(sample.c.hit).scalar_subquery()
     is_all = sa.select(sa.func.count()).select_from(sample).scalar_subquery() < SAMPLE_ROWS
     enough = sa.or_(is_all, hits >= number)
@@ -111,18 +119,29 @@ def _searched(scope: Scope, number: int) -> Candidates:
     if number > PROMISING_HITS:
         further = _walk(scope, _shown(), WALKED_ROWS, hit).subquery("further")
         promising = sa.and_(sa.not_(enough), hits >= PROMISING_HITS)
-        walked = sa.select(further.c.id, further.c.key).where(further.c.hit, promising).limit(number).cte("walked")
+        walked = (
+            sa.select(further.c.id, further.c.key).where(further.c.hit, promising).limit(number).cte(f"walked_{suffix}")
+        )
         walked_enough = sa.select(sa.func.count()).select_from(walked).scalar_subquery() >= number
         parts.append(sa.select(walked).where(walked_enough))
         enough = sa.or_(enough, walked_enough)
-    # The offset keeps the planner from walking once more: here all matches are looked up, and then sorted.
-    matches = _rows(scope, [*scope.walked, *_shown(), *(one.lookup for one in scope.searched)]).offset(
-        sa.literal_column("0")
-    )
-    looked_up = matches.subquery("looked_up")
-    parts.append(sa.select(looked_up).where(sa.not_(enough)))
+    looked_up = _looked_up(scope, number)
+    parts.append(sa.select(looked_up.c.id, looked_up.c.key).where(sa.not_(enough)))
     found = sa.union_all(*parts).subquery("found")
     return sa.select(found.c.id, found.c.key).order_by(*sorted_by(scope.order, found)).limit(number)
+
+
+def _looked_up(scope: Scope, number: int) -> sa.FromClause:
+    """All matches, or of each folder of a tree as many as could be shown."""
+    trees = [one for one in scope.searched if one.folders is not None]
+    if trees and trees[0].folders is not None and scope.order in (Order.NEWEST, Order.OLDEST):
+        folders = trees[0].folders.subquery("folders")
+        others = [one.check for one in scope.searched if one is not trees[0]]
+        each = _walk(scope, [asset.c.folder_id == folders.c.id, *_shown(), *others], number).lateral("each")
+        return sa.select(each.c.id, each.c.key).select_from(folders.join(each, sa.true())).subquery("looked_up")
+    conditions = [*scope.walked, *_shown(), *(one.lookup for one in scope.searched)]
+    # The offset keeps the planner from walking once more: here all matches are looked up, and then sorted.
+    return _rows(scope, conditions).offset(sa.literal_column("0")).subquery("looked_up")
 
 
 def _directed(

@@ -39,7 +39,7 @@ def searched_conditions(owner: str, filters: Filters, inside: Folder | None, wor
         tree = _tree(owner, inside)
         # As a set for checking rows, as an array for reading the index of folders.
         lookup = asset.c.folder_id == sa.any_(sa.func.array(tree.scalar_subquery()))
-        conditions.append(Searched(asset.c.folder_id.in_(tree), lookup))
+        conditions.append(Searched(asset.c.folder_id.in_(tree), lookup, folders=tree))
     if filters.tags:
         tagged = asset.c.tags.contains(list(filters.tags))
         conditions.append(Searched(tagged, tagged))
