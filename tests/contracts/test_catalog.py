@@ -5,6 +5,7 @@ import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -34,22 +35,23 @@ class Index:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.settings = GallerySettings(database_url=SecretStr(url), azure_storage_account_name="none")
+        given: dict[str, Any] = {"database_url": SecretStr(url), "azure_storage_account_name": "none"}
+        self.settings = GallerySettings(**given)
         self.engine = create_engine(self.settings, application_name="contract")
         self.catalog = Catalog(self.engine)
         self.attempts = Attempts(self.engine)
         self.purges = Purges(self.engine)
         self.inventory = Inventory(self.engine)
 
-    def new(self, owner: str, **fields: object) -> NewAsset:
+    def new(self, owner: str, **fields: Any) -> NewAsset:
         made = NewAsset(str(uuid.uuid4()), owner, "n", None, MEDIA, Provenance(), ("t",), {})
-        return replace(made, **fields)  # type: ignore[arg-type]  # fields of any type, as the caller names them
+        return replace(made, **fields)
 
     async def insert(self, new: NewAsset) -> Asset | None:
         attempt = await self.attempts.begin(new.owner, new.id)
         return await self.catalog.insert(new, _nothing, attempt)
 
-    async def stored(self, owner: str, **fields: object) -> Asset:
+    async def stored(self, owner: str, **fields: Any) -> Asset:
         asset = await self.insert(self.new(owner, **fields))
         assert asset is not None
         return asset

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 
@@ -24,6 +25,7 @@ LEFTOVER_SECONDS = 6
 STARTER = """
 import asyncio, sys
 from pathlib import Path
+from typing import Any
 from deploy.local.postgres import ensure_postgres
 print(asyncio.run(ensure_postgres(Path(sys.argv[1]), int(sys.argv[2]))))
 """
@@ -109,8 +111,8 @@ def metadata(principal: str, service: str) -> tuple[tuple[str, str], ...]:
     return ((TOKEN_KEY, TOKEN), (SERVICE_KEY, service), (PRINCIPAL_KEY, principal))
 
 
-def stub(channel: grpc.aio.Channel) -> rpc.GalleryServiceStub:
-    """The gallery's methods."""
+def stub(channel: grpc.aio.Channel) -> Any:
+    """The gallery's methods; the stubs' types are those of gRPC's blocking API."""
     return rpc.GalleryServiceStub(channel)
 
 

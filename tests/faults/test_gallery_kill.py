@@ -56,7 +56,7 @@ class Caller:
     """One user and the service that acts for it."""
 
     def __init__(self, gallery: KillableGallery, channel: grpc.aio.Channel, book: Book, name: str) -> None:
-        self._stub: Any = stub(channel)
+        self._stub = stub(channel)
         self._book, self._name = book, name
         self._random = random.Random(name)
         self._gallery = gallery
@@ -96,7 +96,7 @@ class Caller:
         messages = upload_messages(data, asset_id=asset_id, folder=self._name, provenance=provenance)
         caller = metadata(self._name, "image")
         call = self._stub.UploadAsset(iter(messages), metadata=caller, timeout=CALL_SECONDS)
-        stored = await self._outcome("upload", call)
+        stored: pb.Asset | None = await self._outcome("upload", call)
         if stored is not None:
             self._note(stored, data)
         return stored

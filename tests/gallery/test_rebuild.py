@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 import pytest_asyncio
 from azure.storage.blob.aio import BlobServiceClient
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from services.gallery.domain.document import from_document
@@ -84,7 +85,7 @@ async def fill(user: Client) -> None:
         )
     )
     await user.call(
-        pb.UpdateAssetRequest(asset=pb.Asset(name=full.name, favorite=True), update_mask={"paths": ["favorite"]})
+        pb.UpdateAssetRequest(asset=pb.Asset(name=full.name, favorite=True), update_mask=FieldMask(paths=["favorite"]))
     )
     await user.upload(video(300_000), folder="旅", tags=["ä"])
     await user.upload(b"<svg xmlns='http://www.w3.org/2000/svg' width='3' height='4'/>", display_name="drawing")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import pytest
 import pytest_asyncio
@@ -236,7 +236,7 @@ async def test_ids_that_begin_alike_are_compared_although_storage_sorts_them_oth
         for at in range(0, len(ids), 2):
             yield [(each, f"row {each}") for each in ids[at : at + 2] if each != "a0"]
 
-    async def listing() -> AsyncIterator[tuple[str, str]]:
+    async def listing() -> AsyncGenerator[tuple[str, str], None]:
         for each in sorted([*ids, "a-c", "c"], key=lambda each: f"{each}/"):
             if each != "a-b-c":
                 yield each, f"blobs {each}"
