@@ -12,11 +12,14 @@ from psycopg import sql
 
 from deploy.local.postgres import ensure_postgres, remove_postgres
 from tests.support.azurite import running_azurite
+from tests.support.logs import plain_logs
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 
 NewDatabase = Callable[[], Awaitable[str]]
+
+plain_logs()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from services.common.logging import configure_logging
+from tests.support.logs import plain_logs
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +20,7 @@ def restored_logging() -> Iterator[None]:
     yield
     root.handlers = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
+    plain_logs()
     structlog.contextvars.clear_contextvars()
 
 
