@@ -1,6 +1,7 @@
 """The aio server: built from an `Application`, run until SIGTERM, drained, stopped."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -117,6 +118,9 @@ async def serve(application: Application, settings: ServiceSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     async with running_server(application, settings):
+        # Modules and wiring live as long as the process: a full collection that walks them stops every call for 0.1 s.
+        gc.collect()
+        gc.freeze()
         await stop.wait()
     _log.info("stopped")
 
