@@ -7,6 +7,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -41,6 +42,10 @@ generation = Table(
     Column("parameters", JSONB, nullable=False),
     # Folder, tags and display name as they were asked for.
     Column("placement", JSONB, nullable=False),
+    # The steps of language models that were asked for, and what those before the main call made of the request.
+    Column("pipeline", JSONB, nullable=False, server_default=text("'{}'")),
+    Column("revisions", JSONB, nullable=False, server_default=text("'[]'")),
+    Column("suggested_name", Text, nullable=False, server_default=text("''")),
     Column("usage", JSONB),
     Column("cost_source", Text),
     Column("cost_micro_usd", BigInteger),
@@ -88,4 +93,36 @@ spool = Table(
     Column("next_attempt_time", _time),
     Column("create_time", _time, nullable=False, server_default=text("now()")),
     Index("ix_spool_due", "next_attempt_time", postgresql_where=text("next_attempt_time IS NOT NULL")),
+)
+
+# What language models wrote, so that an intent that comes again finds it; and, at the first call of an intent, what
+# its request was answered. Goes with the paid call.
+answer = Table(
+    "answer",
+    metadata,
+    Column(
+        "paid_call",
+        Text,
+        ForeignKey(paid_calls.paid_call.c.id, name="fk_answer_paid_call_paid_call", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("content", Text),
+    Column("result", JSONB),
+)
+
+# Stored pictures that are still to be analysed, by whoever is free when it is time.
+analysis = Table(
+    "analysis",
+    metadata,
+    Column("generation", Text, primary_key=True),
+    Column("index", Integer, primary_key=True),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("next_attempt_time", _time, nullable=False),
+    ForeignKeyConstraint(
+        ["generation", "index"],
+        [picture.c.generation, picture.c.index],
+        name="fk_analysis_generation_picture",
+        ondelete="CASCADE",
+    ),
+    Index(None, "next_attempt_time"),
 )
