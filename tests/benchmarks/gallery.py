@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from psycopg import sql
 from pydantic import SecretStr
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from contentlab.gallery.v1 import gallery_service_pb2_grpc as rpc
@@ -56,6 +58,9 @@ async def main() -> int:
     """Loads, serves, measures and reports; 1 when a target is missed."""
     options = _options()
     console = Console(width=options.width)
+    # Ended from outside, too, it leaves no process behind.
+    if (task := asyncio.current_task()) is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with AsyncExitStack() as stack:
         home = options.home or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gallery-bench-")))
         url = await stack.enter_async_context(_postgres(home, keep=options.home is not None))
@@ -70,7 +75,7 @@ async def main() -> int:
         stack.push_async_callback(engine.dispose)
         chosen = [case for case in cases(library) if options.only in case.name]
         measured = []
-        for case in chosen:
+        for case in track(chosen, "measuring", console=Console(stderr=True)):
             times, cpu = await _measure(channel, process, case, options.requests)
             measured.append(Measured(case, times, cpu, await plan_of(engine, case.request(0))))
         console.print(_table(measured, options))
