@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 import pytest_asyncio
+import sqlalchemy as sa
 from pydantic import SecretStr
 
 from services.common.database import create_engine
@@ -18,6 +19,7 @@ from services.gallery.__main__ import apply_migrations
 from services.gallery.adapters.attempts import AttemptGivenUp, Attempts
 from services.gallery.adapters.catalog import Catalog, Circumstances
 from services.gallery.adapters.inventory import Inventory
+from services.gallery.adapters.journal import lock_owner
 from services.gallery.adapters.mirror import Mirror
 from services.gallery.adapters.purges import Purges
 from services.gallery.domain import lifecycle
@@ -161,6 +163,27 @@ async def test_a_purge_is_final_and_of_deleted_assets_alone(index: Index, owner:
     assert await index.catalog.find(asset.id) is None
     with pytest.raises(FailedPrecondition):
         await index.attempts.begin(owner, asset.id)
+
+
+async def test_what_is_undeleted_while_the_purge_of_the_overdue_waits_is_kept(index: Index, owner: str) -> None:
+    asset = await index.stored(owner, tags=())
+    await index.catalog.change(owner, [asset.id], soft_delete)
+    async with index.engine.begin() as connection:
+        this = {"id": asset.id}
+        await lock_owner(connection, owner)
+        overdue = "UPDATE gallery.asset SET purge_time = now() - interval '1 s' WHERE id = :id"
+        async with index.engine.begin() as other:
+            await other.execute(sa.text(overdue), this)
+        purging = asyncio.ensure_future(index.purges.purge_overdue(10))
+        await asyncio.sleep(0.3)
+        undelete = "UPDATE gallery.asset SET delete_time = NULL, purge_time = NULL WHERE id = :id"
+        await connection.execute(sa.text(undelete), this)
+        await connection.execute(
+            sa.text("UPDATE gallery.total SET image_count = 1, deleted_count = 0 WHERE owner = :owner"),
+            {"owner": owner},
+        )
+    assert await purging == 0
+    assert await index.catalog.get(owner, asset.id) is not None
 
 
 async def test_counts_are_what_the_rows_say(index: Index, owner: str) -> None:

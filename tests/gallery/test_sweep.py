@@ -100,6 +100,7 @@ async def test_a_younger_attempt_protects_what_an_older_one_has_stored(user: Cli
     await attempts.begin(user.principal, asset_id)
     await grow_old(user)
     await attempts.begin(user.principal, asset_id)
+    assert not await attempts.abandon(asset_id, HOUR), "it came after the sweep had looked"
     await upkeep.sweep(HOUR)
     assert await pending(user) == 2
 
@@ -211,6 +212,9 @@ async def test_a_purge_that_breaks_between_two_blobs_goes_on_and_brings_nothing_
         patch.setattr(AzureBlobStore, "delete", crashing)
         await purge(user, asset.name)
         await deleted.wait()
+        if part == "original":
+            documents = [name for name in await blobs_of(user, asset.name[7:]) if name.endswith("asset.json")]
+            assert documents == [], "were the index lost now, the document would bring it back"
         await upkeep.rebuild()
         assert await user.names(show_deleted=True) == [], "it does not come back although its bytes are there"
     await upkeep.sweep()
