@@ -5,14 +5,13 @@ from datetime import date
 
 from contentlab.image.v1 import image_service_pb2 as pb
 from services.common.names import ResourceName
+from services.image.domain.inputs import MAX_INLINE_BYTES
 from services.models.money import TokenPrice
 from services.models.registry import Registry, lifecycle
 from services.models.rows import ImageModel, SizeRule
 from services.models.selection import Selection
 
 MODELS = ResourceName("imageModels/{image_model}", id_pattern=r"[A-Za-z0-9._-]{1,200}")
-MAX_INLINE_BYTES = 20_000_000
-"""The contract's limit of inline images in one request."""
 
 _LIFECYCLES = {
     "active": pb.ImageModel.ACTIVE,

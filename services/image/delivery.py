@@ -172,6 +172,7 @@ def _upload(generation: Generation, picture: Picture, content: bytes, *, placeme
         placement=Placement(wanted.folder, numbered(name, picture.index, len(generation.pictures)), wanted.tags),
         usage=picture.usage,
         cost=picture.cost,
+        inputs=generation.inputs,
     )
 
 

@@ -17,7 +17,7 @@ from services.image.adapters import generations as rows
 from services.image.adapters.gallery import Gallery
 from services.image.adapters.generations import Generations
 from services.image.domain.generations import GENERATIONS, Generation, GenerationState, NewGeneration
-from services.image.domain.requests import GENERATE, GenerateRequest
+from services.image.domain.requests import GenerateRequest
 from services.image.making import Maker
 from services.image.running import Running
 from services.models.image_requests import CheckedImageRequest, check_image_request
@@ -89,7 +89,7 @@ class Generating:
             return None
         principal = current_caller().principal
         try:
-            return await self._paid_calls.find(principal, GENERATE, request.request_id, request.fingerprint())
+            return await self._paid_calls.find(principal, request.method, request.request_id, request.fingerprint())
         except Exception as error:
             if not may_pass(error):
                 raise
@@ -119,7 +119,7 @@ class Generating:
     async def _open(self, request: GenerateRequest, new: NewGeneration, checked: CheckedImageRequest) -> Opened:
         intent = Intent(
             principal=new.owner,
-            method=GENERATE,
+            method=request.method,
             request_id=new.request_id,
             fingerprint=request.fingerprint(),
             operation=new.operation,
@@ -171,11 +171,12 @@ def _new_generation(request: GenerateRequest, request_id: str, checked: CheckedI
         id=new_id(),
         owner=current_caller().principal,
         request_id=request_id,
-        operation="generate",
+        operation=request.operation,
         prompt=request.image.prompt,
         model=checked.model_id,
         parameters={name: str(value) for name, value in checked.parameters.items()},
         placement=request.placement,
+        inputs=request.inputs.used() if request.inputs else (),
     )
 
 

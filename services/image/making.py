@@ -226,4 +226,5 @@ def _kept(new: NewGeneration, call: PaidCall, pictures: Sequence[Picture]) -> Ge
         end_time=None,
         pictures=pictures,
         calls=[call],
+        inputs=new.inputs,
     )

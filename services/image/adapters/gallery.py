@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import grpc
 import grpc.aio
@@ -12,7 +12,9 @@ from contentlab.gallery.v1 import gallery_service_pb2_grpc as rpc
 from services.common.caller import acting_for
 from services.common.errors import InvalidArgument, NotFound, ServiceError
 from services.common.status import from_rpc_error
-from services.image.domain.generations import Facts
+from services.image.domain.adoption import Stored
+from services.image.domain.generations import ASSETS, Facts
+from services.image.domain.inputs import UsedInput
 from services.image.domain.requests import Placement
 from services.models.money import Cost, CostSource
 from services.models.usage import Usage
@@ -51,6 +53,7 @@ class Upload:
     placement: Placement
     usage: Usage | None
     cost: Cost | None
+    inputs: tuple[UsedInput, ...] = ()
 
 
 class Refused(Exception):
@@ -85,12 +88,25 @@ class Gallery:
                 asset = await self._stub.UploadAsset(_messages(upload), timeout=self._upload_seconds)
             except grpc.aio.AioRpcError as error:
                 raise _translated(from_rpc_error(error)) from None
-        return Facts(
-            mime_type=asset.mime_type,
-            width_px=asset.width_px if asset.HasField("width_px") else None,
-            height_px=asset.height_px if asset.HasField("height_px") else None,
-            has_transparency=asset.has_transparency if asset.HasField("has_transparency") else None,
-        )
+        return _facts(asset)
+
+    async def find(self, owner: str, asset_id: str) -> Stored | None:
+        """The picture that the owner has under this id, deleted ones too; None: there is none.
+
+        Raises:
+            ServiceError: the gallery does not say for the moment.
+        """
+        with acting_for(owner):
+            try:
+                asset = await self._stub.GetAsset(
+                    pb.GetAssetRequest(name=ASSETS.format(asset_id)), timeout=CHECK_SECONDS
+                )
+            except grpc.aio.AioRpcError as rpc_error:
+                error = from_rpc_error(rpc_error)
+                if isinstance(error, NotFound):
+                    return None
+                raise error from None
+        return Stored(asset.origin, asset.sha256, asset.size_bytes, _facts(asset), _usage_of(asset), _cost_of(asset))
 
     async def check_folder(self, owner: str, folder: str) -> None:
         """Asks whether pictures can be put there. When the gallery cannot say, they are put elsewhere if need be.
@@ -140,10 +156,19 @@ def _metadata(upload: Upload) -> pb.UploadMetadata:
             model=upload.model,
             parameters=upload.parameters,
             origin=upload.origin,
+            parents=_parents(upload.inputs),
             usage=_usage(upload.usage),
             cost=_cost(upload.cost),
         ),
     )
+
+
+def _parents(inputs: tuple[UsedInput, ...]) -> list[pb.Parent]:
+    """Each asset once in each part; inline bytes are no asset."""
+    pairs = dict.fromkeys((one.asset_id, one.role) for one in inputs if one.asset_id)
+    return [
+        pb.Parent(asset=ASSETS.format(asset_id), relation=pb.Parent.Relation.Value(role)) for asset_id, role in pairs
+    ]
 
 
 def _usage(usage: Usage | None) -> pb.Usage | None:
@@ -161,6 +186,28 @@ def _usage(usage: Usage | None) -> pb.Usage | None:
 
 def _cost(cost: Cost | None) -> pb.Cost | None:
     return None if cost is None else pb.Cost(source=_SOURCES[cost.source], amount_micro_usd=cost.micro_usd)
+
+
+def _facts(asset: pb.Asset) -> Facts:
+    return Facts(
+        mime_type=asset.mime_type,
+        width_px=asset.width_px if asset.HasField("width_px") else None,
+        height_px=asset.height_px if asset.HasField("height_px") else None,
+        has_transparency=asset.has_transparency if asset.HasField("has_transparency") else None,
+    )
+
+
+def _usage_of(asset: pb.Asset) -> Usage | None:
+    if not asset.HasField("usage"):
+        return None
+    return Usage(**{field.name: getattr(asset.usage, field.name) for field in fields(Usage)})
+
+
+def _cost_of(asset: pb.Asset) -> Cost | None:
+    if not asset.HasField("cost"):
+        return None
+    source = next((source for source, number in _SOURCES.items() if number == asset.cost.source), CostSource.UNPRICED)
+    return Cost(source, None if source is CostSource.UNPRICED else asset.cost.amount_micro_usd)
 
 
 def digest(content: bytes) -> str:

@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import case, func, insert, null, select, text, update
+from sqlalchemy import case, func, null, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.image.adapters.rows import from_placement, to_generation, to_picture
+from services.image.adapters.rows import from_inputs, from_placement, to_generation, to_picture
 from services.image.adapters.tables import generation, paid_calls, picture
 from services.image.domain.generations import (
     GENERATIONS,
+    MAIN_OPERATIONS,
     Facts,
     Generation,
     GenerationState,
@@ -34,7 +35,6 @@ _FOLLOWS: Mapping[State, GenerationState] = {
     State.FAILED: GenerationState.FAILED,
     State.OUTCOME_UNKNOWN: GenerationState.OUTCOME_UNKNOWN,
 }
-_MAIN_OPERATIONS = ("generate", "edit")
 
 
 async def create(connection: AsyncConnection, new: NewGeneration) -> None:
@@ -46,6 +46,7 @@ async def create(connection: AsyncConnection, new: NewGeneration) -> None:
         "model": new.model,
         "parameters": dict(new.parameters),
         "placement": from_placement(new.placement),
+        "inputs": from_inputs(new.inputs),
     }
     statement = upsert(generation).values(id=new.id, owner=new.owner, request_id=new.request_id, **values)
     again = {**values, "error": None, "end_time": None, "update_time": NOW}
@@ -54,7 +55,7 @@ async def create(connection: AsyncConnection, new: NewGeneration) -> None:
 
 async def follow(connection: AsyncConnection, call: PaidCall) -> None:
     """Lets the generation follow its main call."""
-    if call.operation not in _MAIN_OPERATIONS:
+    if call.operation not in MAIN_OPERATIONS:
         return
     values = {
         "state": _FOLLOWS[call.state],
@@ -80,7 +81,10 @@ async def keep(
     }
     await connection.execute(update(generation).where(generation.c.id == generation_id).values(values))
     rows = [{"generation": generation_id, **_picture_columns(one)} for one in pictures]
-    await connection.execute(insert(picture), rows)
+    statement = upsert(picture)
+    # There are rows already when the call was taken for dead and some of its pictures were found.
+    again = {column.name: column for column in statement.excluded if not column.primary_key}
+    await connection.execute(statement.on_conflict_do_update(index_elements=["generation", "index"], set_=again), rows)
 
 
 async def lock(connection: AsyncConnection, generation_id: str) -> None:

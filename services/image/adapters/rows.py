@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from services.image.domain.generations import Facts, Generation, GenerationState, Picture, PictureState
+from services.image.domain.inputs import Role, UsedInput
 from services.image.domain.requests import Placement
 from services.models.money import Cost
 from services.models.paid_calls import PaidCall
@@ -26,6 +27,7 @@ def to_generation(row: Row, pictures: Sequence[Picture], calls: Sequence[PaidCal
         error=load_error(row["error"]),
         pictures=pictures,
         calls=calls,
+        inputs=to_inputs(row["inputs"]),
     )
 
 
@@ -53,3 +55,13 @@ def to_placement(data: Mapping[str, Any]) -> Placement:
 def from_placement(placement: Placement) -> dict[str, Any]:
     """For a JSON column."""
     return {"folder": placement.folder, "displayName": placement.display_name, "tags": list(placement.tags)}
+
+
+def to_inputs(data: Sequence[Mapping[str, str]]) -> tuple[UsedInput, ...]:
+    """What `from_inputs` wrote."""
+    return tuple(UsedInput(Role(one["role"]), one.get("asset", ""), one.get("sha256", "")) for one in data)
+
+
+def from_inputs(inputs: Sequence[UsedInput]) -> list[dict[str, str]]:
+    """For a JSON column."""
+    return [{"role": one.role, "asset": one.asset_id, "sha256": one.sha256} for one in inputs]

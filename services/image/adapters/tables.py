@@ -42,6 +42,8 @@ generation = Table(
     Column("parameters", JSONB, nullable=False),
     # Folder, tags and display name as they were asked for.
     Column("placement", JSONB, nullable=False),
+    # Of an edit, the pictures it was made from: part, and asset or digest. Never bytes.
+    Column("inputs", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
     # The steps of language models that were asked for, and what those before the main call made of the request.
     Column("pipeline", JSONB, nullable=False, server_default=text("'{}'")),
     Column("revisions", JSONB, nullable=False, server_default=text("'[]'")),

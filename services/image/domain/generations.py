@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from services.common.errors import Billed, Internal, ServiceError, Unavailable
 from services.common.names import ResourceName, derived_id
+from services.image.domain.inputs import UsedInput
 from services.image.domain.requests import Placement
 from services.models.money import Cost
 from services.models.paid_calls import PaidCall
@@ -15,6 +16,8 @@ from services.models.usage import Usage
 GENERATIONS = ResourceName("imageGenerations/{image_generation}")
 PAID_CALLS = ResourceName("paidCalls/{paid_call}")
 ASSETS = ResourceName("assets/{asset}")
+MAIN_OPERATIONS = ("generate", "edit")
+"""The paid calls that make a generation's pictures; its others are steps around them."""
 
 
 class GenerationState(StrEnum):
@@ -49,6 +52,7 @@ class NewGeneration:
     model: str
     parameters: Mapping[str, str]
     placement: Placement
+    inputs: tuple[UsedInput, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,7 @@ class Generation:
     end_time: datetime | None
     pictures: Sequence[Picture] = ()
     calls: Sequence[PaidCall] = ()
+    inputs: tuple[UsedInput, ...] = ()
 
     @property
     def name(self) -> str:

@@ -3,11 +3,13 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
+from services.image.domain.inputs import EditInputs
 from services.models.image_requests import ImageRequest
 from services.models.paid_calls import fingerprint
+from services.models.rows import Operation
 
-GENERATE = "GenerateImages"
-"""The scope of request ids: that of the method, whichever RPC of it is called."""
+GENERATE, EDIT = "GenerateImages", "EditImages"
+"""The scopes of request ids: that of the method, whichever RPC of it is called, the streaming one or the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +23,35 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """A request of `GenerateImages`."""
+    """A request of `GenerateImages`, or with `inputs` of `EditImages`, or of either as a stream.
+
+    `partial_images` is None unless the caller reads a stream.
+    """
 
     image: ImageRequest
     placement: Placement = Placement()
     request_id: str = ""
     validate_only: bool = False
+    inputs: EditInputs | None = None
+    partial_images: int | None = None
+
+    @property
+    def method(self) -> str:
+        """The scope of the request's id."""
+        return GENERATE if self.inputs is None else EDIT
+
+    @property
+    def operation(self) -> Operation:
+        """What the model is asked to do."""
+        return "generate" if self.inputs is None else "edit"
 
     def fingerprint(self) -> bytes:
-        """What makes two requests the same: all that is asked for, as it was asked, before any default."""
-        return fingerprint(GENERATE, _given(self.image) | _given(self.placement))
+        """What makes two requests the same: all that is asked for, as it was asked, before any default.
+
+        How it is watched is no part of it: one who has lost a stream may ask without one.
+        """
+        inputs = self.inputs.identity() if self.inputs else {}
+        return fingerprint(self.method, _given(self.image) | _given(self.placement) | inputs)
 
 
 def _given(part: ImageRequest | Placement) -> dict[str, Any]:
