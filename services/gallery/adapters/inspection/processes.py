@@ -13,6 +13,8 @@ from typing import Any
 
 import structlog
 
+from services.gallery.domain import failures
+
 WORKER = "services.gallery.adapters.inspection.worker"
 FILES_PER_PROCESS = 500
 """A decoder that leaks is replaced before it matters."""
@@ -134,7 +136,8 @@ class _Worker:
             await worker.close()
             if isinstance(error, TimeoutError | EOFError | ConnectionError):
                 # Not the file's fault: nothing has been asked yet.
-                raise RuntimeError("the inspection process does not start") from error
+                _log.error("inspection_process_not_started", error=type(error).__name__)
+                raise failures.not_inspected("The process that looks at files did not start.") from error
             raise
         return worker
 
