@@ -25,7 +25,8 @@ from services.image.adapters.generations import Generations
 from services.image.adapters.spool import Spool
 from services.image.adapters.tables import SCHEMA, paid_calls
 from services.image.delivery import Deliverer
-from services.image.domain.generations import PAID_CALLS
+from services.image.domain.generations import PAID_CALLS, Generation
+from services.image.finding import Finder
 from services.image.generating import Generating, today_utc
 from services.image.making import Maker
 from services.image.reading import Reading
@@ -100,22 +101,22 @@ class _Parts:
     ) -> None:
         self.settings, self.selection, self.engine, self.gallery = settings, selection, engine, gallery
         self.metrics, self.draining, self._drain_until = new_registry(), asyncio.Event(), 0.0
+        self.generations = Generations(engine)
         self.paid_calls = PaidCalls(
             engine,
             paid_calls,
             lease_seconds=settings.lease_seconds,
-            subjects=Subjects(PAID_CALLS, "imageGeneration", rows.follow),
+            subjects=Subjects(PAID_CALLS, "imageGeneration", rows.follow, Finder(gallery, self.generations).find),
             metrics=PaidCallMetrics(self.metrics),
             lease_engine=lease_engine,
         )
-        self.generations = Generations(engine)
         hold = settings.lease_seconds
         self.deliverer = Deliverer(gallery, Spool(engine), self.generations, hold_seconds=hold, registry=self.metrics)
         adapter = ImageAdapter(
             selection.registry, clients, seconds=settings.provider_seconds, max_answer_bytes=settings.provider_max_bytes
         )
         self.maker = Maker(self.paid_calls, adapter, clients, self.generations, self.deliverer, hold_seconds=hold)
-        self.running = Running(settings.max_generations)
+        self.running = Running[Generation](settings.max_generations)
 
     def application(self, today: Callable[[], date]) -> Application:
         """What the server serves."""

@@ -71,6 +71,11 @@ class ServedGallery:
         call = self.stub.DownloadAsset(pb.DownloadAssetRequest(name=name), metadata=self.metadata, timeout=30)
         return b"".join([message.data async for message in call])
 
+    async def purge(self, name: str) -> None:
+        """Deletes an asset for good."""
+        await self.stub.DeleteAsset(pb.DeleteAssetRequest(name=name), metadata=self.metadata, timeout=10)
+        await self.stub.PurgeAsset(pb.PurgeAssetRequest(name=name), metadata=self.metadata, timeout=30)
+
     async def assets_of(self, origin: str) -> list[pb.Asset]:
         """Every asset that a generation made."""
         request = pb.ListAssetsRequest(origin=origin, page_size=100)

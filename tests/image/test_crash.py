@@ -39,8 +39,8 @@ class Process:
 
 
 @asynccontextmanager
-async def process_of(service: Service, *, gallery: str, provider: str) -> AsyncIterator[Process]:
-    """The service as it is started in earnest, over the database of `service`."""
+async def process_of(service: Service, *, gallery: str, provider: str, models_file: str = "") -> AsyncIterator[Process]:
+    """The service as it is started in earnest, over the database of `service`; `models_file` decides, if given."""
     port = free_port()
     settings = service.settings
     environment = {
@@ -50,7 +50,7 @@ async def process_of(service: Service, *, gallery: str, provider: str) -> AsyncI
         "CONTENTLAB_GALLERY_TARGET": gallery,
         "CONTENTLAB_SERVICE_TOKEN_FILE": settings.service_token_file or "",
         "CONTENTLAB_LEASE_SECONDS": str(settings.lease_seconds),
-        "OPENAI_BASE_URL": provider,
+        **({"CONTENTLAB_MODELS_FILE": models_file} if models_file else {"OPENAI_BASE_URL": provider}),
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.image", cwd=ROOT, env=environment, stdout=asyncio.subprocess.DEVNULL

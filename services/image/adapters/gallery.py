@@ -157,8 +157,8 @@ def _metadata(upload: Upload) -> pb.UploadMetadata:
             parameters=upload.parameters,
             origin=upload.origin,
             parents=_parents(upload.inputs),
-            usage=_usage(upload.usage),
-            cost=_cost(upload.cost),
+            usage=usage_message(upload.usage),
+            cost=cost_message(upload.cost),
         ),
     )
 
@@ -171,7 +171,8 @@ def _parents(inputs: tuple[UsedInput, ...]) -> list[pb.Parent]:
     ]
 
 
-def _usage(usage: Usage | None) -> pb.Usage | None:
+def usage_message(usage: Usage | None) -> pb.Usage | None:
+    """As the gallery's contract has it; absent where there is none."""
     if usage is None:
         return None
     return pb.Usage(
@@ -184,7 +185,8 @@ def _usage(usage: Usage | None) -> pb.Usage | None:
     )
 
 
-def _cost(cost: Cost | None) -> pb.Cost | None:
+def cost_message(cost: Cost | None) -> pb.Cost | None:
+    """As the gallery's contract has it; absent where there is none."""
     return None if cost is None else pb.Cost(source=_SOURCES[cost.source], amount_micro_usd=cost.micro_usd)
 
 

@@ -9,7 +9,7 @@
 2. `run` commits CALLING, makes the call once, and commits what came of it, in one transaction with what the caller
    keeps of the result and with an event for whoever adds up usage.
 3. The row is leased to the process at work. What a crash leaves is settled by `sweep`: PLANNED was never sent, CALLING
-   may have been billed and is never sent again.
+   may have been billed and is never sent again; where its result has left traces (`Subjects.find`) it is SUCCEEDED.
 
 Tables live in the caller's schema: `paid_call_tables` adds them to its MetaData, `migrations` creates them.
 """
@@ -20,6 +20,7 @@ from services.models.paid_calls.metrics import PaidCallMetrics
 from services.models.paid_calls.protocol import PaidCalls
 from services.models.paid_calls.records import (
     Billing,
+    Found,
     Intent,
     InTransaction,
     Opened,
@@ -33,6 +34,7 @@ from services.models.paid_calls.tables import PaidCallTables, paid_call_tables
 
 __all__ = [
     "Billing",
+    "Found",
     "InTransaction",
     "Intent",
     "Lease",

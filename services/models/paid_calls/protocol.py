@@ -11,6 +11,7 @@ from services.common.background import background_tasks
 from services.common.errors import Billed, Internal, InvalidArgument, ServiceError, Unavailable
 from services.common.names import new_id
 from services.models.failures import CallFailed, outcome_unknown
+from services.models.paid_calls.adoption import Adoption
 from services.models.paid_calls.faults import may_pass
 from services.models.paid_calls.leases import Lease, Leases
 from services.models.paid_calls.metrics import PaidCallMetrics
@@ -43,7 +44,8 @@ class PaidCalls:
         self._engine = engine
         self._store = PaidCallStore(tables, lease_seconds=lease_seconds)
         self._leases = Leases(lease_engine or engine, self._store, seconds=lease_seconds)
-        self._sweeper = Sweeper(engine, self._store, self._leases, subjects, metrics)
+        self._adoption = Adoption(engine, self._store, subjects, metrics)
+        self._sweeper = Sweeper(engine, self._store, self._leases, subjects, metrics, self._adoption)
         self._settlements = Settlements(engine, self._store, subjects, metrics)
         self._subjects = subjects
 

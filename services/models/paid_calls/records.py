@@ -136,16 +136,37 @@ InTransaction = Callable[[AsyncConnection, PaidCall], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """A result that is evidently there although whoever made the call did not live to settle it.
+
+    `keep` writes the subject's share of it in the settlement's transaction. `loss` says what of the result is gone with
+    the process: should that process be alive after all, what it comes with replaces a result with a loss.
+    """
+
+    usage: Usage | None
+    cost: Cost
+    keep: InTransaction
+    loss: ServiceError | None = None
+
+
+Find = Callable[[PaidCall], Awaitable[Found | None]]
+
+
+@dataclass(frozen=True, slots=True)
 class Subjects:
     """What a service's paid calls are for.
 
     `name` forms the calls' resource names, `key` is the metadata key under which errors name the subject, and
     `on_change` writes the subject's share of every change but success, in the same transaction.
+
+    `find` looks for the result of a call whose process is dead or taken for dead, where a result leaves traces outside
+    the database; None: there is none. It raises a ServiceError when it cannot look for the moment.
     """
 
     name: ResourceName
     key: str
     on_change: InTransaction
+    find: Find | None = None
 
     def name_in(self, error: ServiceError, call: PaidCall) -> ServiceError:
         """The error, with the names of call and subject added to its metadata."""

@@ -96,9 +96,12 @@ class PaidCallStore:
         """The row as it ended, with its event; None: it is not ours to settle any more.
 
         What its owner learns replaces an OUTCOME_UNKNOWN that a sweep put there too early, unless a person has
-        resolved it since.
+        resolved it since; and a result replaces one that was found with a loss.
         """
         mistaken = and_(self._calls.c.state == State.OUTCOME_UNKNOWN, self._calls.c.resolve_time.is_(None))
+        if values["state"] is State.SUCCEEDED:
+            lossy = and_(self._calls.c.state == State.SUCCEEDED, self._calls.c.error.is_not(None))
+            mistaken = or_(mistaken, lossy)
         statement = (
             update(self._calls)
             .where(self._calls.c.id == call.id, self._calls.c.fence == call.fence)
@@ -112,16 +115,43 @@ class PaidCallStore:
         await self._announce(connection, [row])
         return PaidCall.from_row(row)
 
-    async def sweep(
-        self, connection: AsyncConnection, state: State, values: Mapping[str, Any], *, held: Collection[str], limit: int
+    async def adopt(self, connection: AsyncConnection, call: PaidCall, values: Mapping[str, Any]) -> PaidCall | None:
+        """The row, settled with a result that was found, with its event; None: it is settled otherwise, or alive."""
+        dead = and_(self._calls.c.state == State.CALLING, self._calls.c.lease_expires_at < NOW)
+        unknown = and_(self._calls.c.state == State.OUTCOME_UNKNOWN, self._calls.c.resolve_time.is_(None))
+        statement = (
+            update(self._calls)
+            .where(self._calls.c.id == call.id, self._calls.c.fence == call.fence, or_(dead, unknown))
+            .values(**values, end_time=NOW)
+            .returning(*self._calls.c)
+        )
+        row = (await connection.execute(statement)).mappings().one_or_none()
+        if row is None:
+            return None
+        await self._announce(connection, [row])
+        return PaidCall.from_row(row)
+
+    async def expired(
+        self, connection: AsyncConnection, state: State, *, besides: Collection[str], limit: int
     ) -> list[PaidCall]:
-        """Settles rows in `state` whose lease has run out, except those `held` by this process, which is alive."""
+        """Calls in `state` whose lease has run out, the longest first, without those that are named."""
+        statement = (
+            select(*self._calls.c)
+            .where(self._calls.c.state == state, self._calls.c.lease_expires_at < NOW)
+            .where(self._calls.c.id.not_in(list(besides)))
+            .order_by(self._calls.c.lease_expires_at)
+            .limit(limit)
+        )
+        return [PaidCall.from_row(row) for row in (await connection.execute(statement)).mappings()]
+
+    async def sweep(
+        self, connection: AsyncConnection, state: State, values: Mapping[str, Any], *, ids: Collection[str]
+    ) -> list[PaidCall]:
+        """Settles those of these calls that are still in `state` without a lease, and that nobody is settling."""
         expired = (
             select(self._calls.c.id)
             .where(self._calls.c.state == state, self._calls.c.lease_expires_at < NOW)
-            .where(self._calls.c.id.not_in(list(held)))
-            .order_by(self._calls.c.lease_expires_at)
-            .limit(limit)
+            .where(self._calls.c.id.in_(list(ids)))
             .with_for_update(skip_locked=True)
         )
         statement = (
