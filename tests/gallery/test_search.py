@@ -101,7 +101,7 @@ async def test_pages_by_relevance_neither_skip_nor_repeat_while_assets_are_added
         assert page.total_size == 12, "counted when the first page was made"
         if not token:
             break
-        changes: list[Awaitable[Any]] = [made(user, "harbour harbour", display_name="harbour")]
+        changes: list[Awaitable[Any]] = [made(user, "harbour", display_name="harbour"), made(user, "harbour")]
         if doomed:
             changes.append(user.delete(doomed.pop()))
         await asyncio.gather(*changes)
