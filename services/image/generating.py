@@ -47,7 +47,7 @@ class Generating:
         maker: Maker,
         gallery: Gallery,
         generations: Generations,
-        running: Running,
+        running: Running[Generation],
         *,
         today: Callable[[], date] = today_utc,
     ) -> None:
