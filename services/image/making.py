@@ -27,8 +27,9 @@ from services.image.domain.generations import (
     missing_picture,
 )
 from services.models.endpoints import EndpointClients
+from services.models.image_bytes import Image
 from services.models.image_requests import CheckedImageRequest
-from services.models.images import Image, ImageAdapter, ImageAnswer
+from services.models.images import ImageAdapter, ImageAnswer
 from services.models.money import UNPRICED, cost_shares, usage_shares
 from services.models.paid_calls import Lease, Opened, PaidCall, PaidCalls, Performed, may_pass
 from services.models.patience import patiently
@@ -136,7 +137,7 @@ class Maker:
     async def _call(self, opened: Opened, checked: CheckedImageRequest, lease: Lease, today: date) -> ImageAnswer:
         async def once() -> ImageAnswer:
             lease.check()
-            return await self._adapter.generate(checked, idempotency_key=opened.call.id, today=today)
+            return await self._adapter.make(checked, idempotency_key=opened.call.id, today=today)
 
         return await patiently(once)
 

@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import openai
@@ -15,6 +16,8 @@ from services.common.errors import Billed
 from services.models.endpoints import Client
 from services.models.failures import CallFailed, bad_response, classify
 from services.models.rows import Dialect
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
@@ -40,9 +43,30 @@ async def exchange(
     Raises:
         CallFailed: typed, with `billed`.
     """
+
+    async def whole(response: AsyncAPIResponse[Any]) -> tuple[bytearray, str]:
+        return await _receive(response, terms.max_answer_bytes)
+
+    return await converse(call, whole, terms, client=client, dialect=dialect, endpoint=endpoint)
+
+
+async def converse(
+    call: AbstractAsyncContextManager[AsyncAPIResponse[Any]],
+    read: Callable[[AsyncAPIResponse[Any]], Awaitable[T]],
+    terms: Terms,
+    *,
+    client: Client,
+    dialect: Dialect,
+    endpoint: str,
+) -> T:
+    """What `read` makes of the answer; it keeps the bound on bytes itself.
+
+    Raises:
+        CallFailed: typed, with `billed`.
+    """
     try:
-        async with asyncio.timeout(terms.seconds):
-            return await _receive(call, terms.max_answer_bytes)
+        async with asyncio.timeout(terms.seconds), call as response:
+            return await read(response)
     except (openai.APIError, httpx2.HTTPError, TimeoutError) as error:
         failed = classify(error, dialect, secret=client.secret)
         _log.warning(
@@ -57,15 +81,14 @@ async def exchange(
         raise failed from None
 
 
-async def _receive(call: AbstractAsyncContextManager[AsyncAPIResponse[Any]], limit: int) -> tuple[bytearray, str]:
-    async with call as response:
-        request_id = response.headers.get("x-request-id", "")
-        answer = bytearray()
-        async for chunk in response.iter_bytes():
-            answer += chunk
-            if len(answer) > limit:
-                raise CallFailed(bad_response("it is too large", billed=Billed.UNKNOWN), request_id)
-        return answer, request_id
+async def _receive(response: AsyncAPIResponse[Any], limit: int) -> tuple[bytearray, str]:
+    request_id = response.headers.get("x-request-id", "")
+    answer = bytearray()
+    async for chunk in response.iter_bytes():
+        answer += chunk
+        if len(answer) > limit:
+            raise CallFailed(bad_response("it is too large", billed=Billed.UNKNOWN), request_id)
+    return answer, request_id
 
 
 def json_object(answer: bytearray, request_id: str) -> dict[str, Any]:

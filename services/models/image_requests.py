@@ -9,11 +9,13 @@ from typing import Any
 from services.common.errors import Violation
 from services.models.checks import unsupported, usable_model
 from services.models.registry import Registry
-from services.models.rows import ANY, ImageModel, Operation, SizeRule
+from services.models.rows import ANY, Dialect, ImageModel, Operation, SizeRule
 
 # Formats whose compression can be set, formats of a transparent background: the protocol's, not a model's.
 LOSSY = ("jpeg", "webp")
 TRANSPARENT_FORMATS = ("png", "webp")
+# Without mask and without stream.
+STILL_FORMATS = ("gif", "svg")
 _FREE_SIZE = re.compile(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})")
 SVG_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
@@ -38,35 +40,59 @@ class ImageRequest:
     svg_reasoning_effort: str = ""
     safety_identifier: str = ""
     seed: int | None = None
+    input_fidelity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """How many pictures an edit is given, and with which overlays."""
+
+    images: int
+    mask: bool = False
+    markup: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedImageRequest:
-    """A request that its model takes. `parameters` is what the model is given, the operator's defaults included."""
+    """A request that its model takes. `parameters` is what the model is given, the operator's defaults included.
+
+    With `partial_images` its answer is streamed.
+    """
 
     request: ImageRequest
     model_id: str
     model: ImageModel
     parameters: Mapping[str, str | int]
+    partial_images: int = 0
 
 
 def check_image_request(
-    request: ImageRequest, registry: Registry, *, today: date, operation: Operation = "generate"
+    request: ImageRequest,
+    registry: Registry,
+    *,
+    today: date,
+    references: References | None = None,
+    partial_images: int = 0,
 ) -> CheckedImageRequest:
-    """The request with its model.
+    """The request with its model; one with `references` is an edit.
 
     Raises:
         InvalidArgument: MODEL_UNKNOWN, or UNSUPPORTED_PARAMETER with a violation for each field.
         FailedPrecondition: MODEL_RETIRED, naming the replacement; MODEL_NOT_CONFIGURED.
     """
     model_id, model = usable_model(registry, ImageModel, request.model, today)
+    operation: Operation = "generate" if references is None else "edit"
     if operation not in model.operations:
         raise unsupported(model_id, [Violation("model", f"{model_id} does not {operation} images")])
     parameters = {**_missing_defaults(request, model), **_given(request)}
     violations = list(_violations(request, parameters, model_id, model))
+    if references is not None:
+        violations += _reference_violations(references, parameters, model_id, model, registry.dialect(model))
+    if partial_images:
+        violations += _stream_violations(partial_images, parameters, model_id, model)
     if violations:
         raise unsupported(model_id, violations)
-    return CheckedImageRequest(request, model_id, model, parameters)
+    return CheckedImageRequest(request, model_id, model, parameters, partial_images)
 
 
 def refused_defaults(model_id: str, model: ImageModel) -> list[Violation]:
@@ -76,7 +102,7 @@ def refused_defaults(model_id: str, model: ImageModel) -> list[Violation]:
 
 
 def wire_body(checked: CheckedImageRequest, *, send_model: bool, response_format: str | None) -> dict[str, Any]:
-    """The JSON object of `POST /images/generations`."""
+    """The parameters of `POST /images/generations` and `/images/edits`."""
     body: dict[str, Any] = {"prompt": checked.request.prompt, **checked.parameters}
     svg_model, effort = body.pop("svg_model", None), body.pop("svg_reasoning_effort", None)
     if svg_model:
@@ -85,6 +111,8 @@ def wire_body(checked: CheckedImageRequest, *, send_model: bool, response_format
         body["model"] = checked.model.wire_id
     if response_format:
         body["response_format"] = response_format
+    if checked.partial_images:
+        body |= {"stream": True, "partial_images": checked.partial_images}
     return body
 
 
@@ -112,7 +140,7 @@ def _violations(
     for name, taken in choices.items():
         if name in parameters and parameters[name] not in taken:
             yield _not_among(name, model_id, taken)
-    for name in ("output_compression", "moderation", "complexity", "safety_identifier", "seed"):
+    for name in ("output_compression", "moderation", "complexity", "safety_identifier", "seed", "input_fidelity"):
         if name in parameters:
             yield from _parameter_violations(name, parameters[name], model_id, model)
     yield from _format_violations(request, parameters, model)
@@ -166,6 +194,30 @@ def _format_violations(
         yield Violation("svg_reasoning_effort", "needs svg_model")
     if output_format == "svg" and request.n != 1:
         yield Violation("n", "must be 1 for svg")
+
+
+def _reference_violations(
+    references: References, parameters: Mapping[str, str | int], model_id: str, model: ImageModel, dialect: Dialect
+) -> Iterator[Violation]:
+    if references.images > model.max_references:
+        yield Violation("images", f"{model_id} takes at most {model.max_references} images")
+    if references.mask and not dialect.mask_field:
+        yield Violation("mask", f"{model_id} does not take it")
+    if references.mask and (output_format := parameters.get("output_format")) in STILL_FORMATS:
+        yield Violation("mask", f"does not go with {output_format}")
+    if references.markup and "markup" not in model.parameters:
+        yield Violation("markup", f"{model_id} does not take it")
+    if references.markup and references.mask:
+        yield Violation("markup", "does not go with mask")
+
+
+def _stream_violations(
+    partial_images: int, parameters: Mapping[str, str | int], model_id: str, model: ImageModel
+) -> Iterator[Violation]:
+    if partial_images > model.max_partial_images:
+        yield Violation("partial_images", f"{model_id} makes at most {model.max_partial_images}")
+    elif (output_format := parameters.get("output_format")) in STILL_FORMATS:
+        yield Violation("partial_images", f"there are none of {output_format}")
 
 
 def _not_among(name: str, model_id: str, taken: tuple[str, ...]) -> Violation:

@@ -185,12 +185,17 @@ def _restrict(model: ImageModel | TextModel, dialect: Dialect) -> ImageModel | T
     if isinstance(model, TextModel):
         return model
     gone = dialect.unsupported_parameters
+    qualities = dialect.qualities if dialect.qualities and model.qualities else model.qualities
+    operations = tuple(one for one in model.operations if one != "edit" or dialect.edits)
     formats = tuple(name for name in model.formats if name not in dialect.unsupported_formats)
     sizes = tuple(size for size in model.size_rule.fixed if size not in dialect.unsupported_sizes)
     return model.model_copy(
         update={
             "size_rule": model.size_rule.model_copy(update={"fixed": sizes}),
-            "qualities": () if "quality" in gone else model.qualities,
+            "operations": operations,
+            "max_references": model.max_references if "edit" in operations else 0,
+            "max_partial_images": model.max_partial_images if dialect.streams else 0,
+            "qualities": () if "quality" in gone else qualities,
             "backgrounds": () if "background" in gone else model.backgrounds,
             "formats": formats,
             "parameters": {name: values for name, values in model.parameters.items() if name not in gone},

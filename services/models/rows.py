@@ -56,6 +56,13 @@ class Dialect(Row):
     unsupported_parameters: tuple[str, ...] = ()
     unsupported_formats: tuple[str, ...] = ()
     unsupported_sizes: tuple[str, ...] = ()
+    # The only qualities there are, where a model has any; empty: those of the model.
+    qualities: tuple[str, ...] = ()
+    # Whether there is `POST /images/edits`, and under which name its form has the mask; empty: masks have no effect.
+    edits: bool = True
+    mask_field: str = "mask"
+    # Whether `stream` has an effect on images.
+    streams: bool = True
 
 
 def http_url(value: str) -> str:

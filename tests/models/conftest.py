@@ -65,7 +65,7 @@ class Calls:
         self.clients.append(clients)
         adapter = ImageAdapter(registry, clients, seconds=seconds, max_answer_bytes=max_answer_bytes)
         checked = check_image_request(ImageRequest(**{"prompt": "a harbour", **fields}), registry, today=TODAY)
-        return await adapter.generate(checked, idempotency_key="the-key-of-this-call", today=TODAY)
+        return await adapter.make(checked, idempotency_key="the-key-of-this-call", today=TODAY)
 
     async def failure(self, **arguments: Any) -> CallFailed:
         """The failure that the call ends with."""

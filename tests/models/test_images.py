@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from services.common.errors import Billed
-from services.models import endpoints, images
+from services.models import endpoints, image_bytes
 from services.models.endpoints import EndpointClients
 from services.models.failures import CallFailed, scrub
 from services.models.money import UNPRICED
@@ -521,7 +521,7 @@ async def test_of_an_endless_error_only_the_beginning_is_read(
 async def test_a_picture_of_many_chunks_comes_out_as_it_was_sent(
     provider: OpenAIServer, calls: Calls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "DECODE_CHUNK", 64)
+    monkeypatch.setattr(image_bytes, "DECODE_CHUNK", 64)
     contents = [bytes(range(length)) for length in (1, 47, 48, 49, 96, 200)]
     provider.then(draws(contents=contents))
     assert [image.content for image in (await calls.generate(n=6)).images] == contents
