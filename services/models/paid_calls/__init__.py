@@ -11,6 +11,9 @@
 3. The row is leased to the process at work. What a crash leaves is settled by `sweep`: PLANNED was never sent, CALLING
    may have been billed and is never sent again; where its result has left traces (`Subjects.find`) it is SUCCEEDED.
 
+4. `resolve` takes a person's word for whether a call of unknown outcome was billed, after a last look for its result,
+   and may open another call in its place.
+
 Tables live in the caller's schema: `paid_call_tables` adds them to its MetaData, `migrations` creates them.
 """
 
@@ -25,10 +28,12 @@ from services.models.paid_calls.records import (
     InTransaction,
     Opened,
     PaidCall,
+    Resolution,
     State,
     Subjects,
     fingerprint,
 )
+from services.models.paid_calls.resolving import Resolved, not_resolvable
 from services.models.paid_calls.settlement import Performed
 from services.models.paid_calls.tables import PaidCallTables, paid_call_tables
 
@@ -44,9 +49,12 @@ __all__ = [
     "PaidCallTables",
     "PaidCalls",
     "Performed",
+    "Resolution",
+    "Resolved",
     "State",
     "Subjects",
     "fingerprint",
     "may_pass",
+    "not_resolvable",
     "paid_call_tables",
 ]

@@ -79,3 +79,22 @@ def create_paid_call_tables(schema: str) -> None:
         schema=schema,
     )
     op.create_index("ix_usage_outbox_paid_call", "usage_outbox", ["paid_call"], schema=schema)
+
+
+def create_resolution_table(schema: str) -> None:
+    """`resolution`, which came after the others."""
+    op.create_table(
+        "resolution",
+        sa.Column("principal", sa.Text, nullable=False),
+        sa.Column("method", sa.Text, nullable=False),
+        sa.Column("request_id", sa.Uuid, nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary, nullable=False),
+        sa.Column("paid_call", sa.Text, nullable=False),
+        sa.Column("create_time", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+        sa.PrimaryKeyConstraint("principal", "method", "request_id", name="pk_resolution"),
+        sa.ForeignKeyConstraint(
+            ["paid_call"], [f"{schema}.paid_call.id"], name="fk_resolution_paid_call_paid_call", ondelete="CASCADE"
+        ),
+        schema=schema,
+    )
+    op.create_index("ix_resolution_paid_call", "resolution", ["paid_call"], schema=schema)

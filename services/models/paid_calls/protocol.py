@@ -5,10 +5,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.common.background import background_tasks
-from services.common.errors import Billed, Internal, InvalidArgument, ServiceError, Unavailable
+from services.common.errors import Billed, Internal, ServiceError, Unavailable
 from services.common.names import new_id
 from services.models.failures import CallFailed, outcome_unknown
 from services.models.paid_calls.adoption import Adoption
@@ -16,7 +16,8 @@ from services.models.paid_calls.faults import may_pass
 from services.models.paid_calls.leases import Lease, Leases
 from services.models.paid_calls.metrics import PaidCallMetrics
 from services.models.paid_calls.outcomes import not_begun
-from services.models.paid_calls.records import Intent, InTransaction, Opened, PaidCall, State, Subjects
+from services.models.paid_calls.records import Intent, InTransaction, Opened, PaidCall, Resolution, State, Subjects
+from services.models.paid_calls.resolving import Resolved, Resolver, request_id_reused
 from services.models.paid_calls.settlement import Keep, Performed, Settlements
 from services.models.paid_calls.store import PaidCallStore, durable_later
 from services.models.paid_calls.sweeper import Sweeper
@@ -46,6 +47,7 @@ class PaidCalls:
         self._leases = Leases(lease_engine or engine, self._store, seconds=lease_seconds)
         self._adoption = Adoption(engine, self._store, subjects, metrics)
         self._sweeper = Sweeper(engine, self._store, self._leases, subjects, metrics, self._adoption)
+        self._resolver = Resolver(engine, self._store, subjects, self._adoption)
         self._settlements = Settlements(engine, self._store, subjects, metrics)
         self._subjects = subjects
 
@@ -108,6 +110,38 @@ class PaidCalls:
                 call = again
             await create(connection, call)
         return Opened(call, is_ours=True, lease_until=until)
+
+    async def resolve(
+        self,
+        call: PaidCall,
+        resolution: Resolution,
+        *,
+        again: Intent | None = None,
+        create: InTransaction | None = None,
+    ) -> Resolved:
+        """Settles a call of unknown outcome by a person's word.
+
+        With `again` a new call is opened in the same transaction, with what `create` writes down for it; it is the
+        caller's to run. Should the result be found after all, or the word have been given before, nothing is opened.
+
+        Raises:
+            FailedPrecondition: NOT_RESOLVABLE.
+            InvalidArgument: REQUEST_ID_REUSED.
+            Unavailable: nobody can say for the moment whether the result is there.
+        """
+        until = self._leases.deadline()
+
+        async def begin(connection: AsyncConnection, _: PaidCall) -> Opened:
+            if again is None:
+                raise ValueError("there is no intent to begin")
+            new = await self._store.insert(connection, new_id(), again)
+            if new is None:
+                raise request_id_reused()
+            if create is not None:
+                await create(connection, new)
+            return Opened(new, is_ours=True, lease_until=until)
+
+        return await self._resolver.resolve(call, resolution, begin if again is not None else None)
 
     async def run(
         self,
@@ -184,4 +218,4 @@ class PaidCalls:
 
 def _refuse_other_body(call: PaidCall, fingerprint: bytes) -> None:
     if call.fingerprint != fingerprint:
-        raise InvalidArgument.field("request_id", "was used with another request; take a new one", "REQUEST_ID_REUSED")
+        raise request_id_reused()

@@ -47,6 +47,18 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolution:
+    """What a person says of a call. `method` and `principal` scope the request id, as those of intents."""
+
+    principal: str
+    method: str
+    request_id: str
+    fingerprint: bytes
+    is_billed: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class PaidCall:
     """One row."""
 

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import Interval
 
-from services.models.paid_calls.records import RUNNING, Intent, PaidCall, State
+from services.models.paid_calls.records import RUNNING, Intent, PaidCall, Resolution, State
 from services.models.paid_calls.tables import NOW, PaidCallTables
 
 # An event carries these columns of its call.
@@ -34,6 +34,7 @@ class PaidCallStore:
     def __init__(self, tables: PaidCallTables, *, lease_seconds: float) -> None:
         self._calls = tables.paid_call
         self._outbox = tables.usage_outbox
+        self._resolutions = tables.resolution
         self._lease = NOW + bindparam("lease", timedelta(seconds=lease_seconds), Interval())
 
     async def insert(self, connection: AsyncConnection, call_id: str, intent: Intent) -> PaidCall | None:
@@ -163,6 +164,47 @@ class PaidCallStore:
         rows = (await connection.execute(statement)).mappings().all()
         await self._announce(connection, [row for row in rows if state is State.CALLING])
         return [PaidCall.from_row(row) for row in rows]
+
+    async def note_resolution(self, connection: AsyncConnection, call: PaidCall, resolution: Resolution) -> bool:
+        """Writes down that this word was given; False: its request id is taken."""
+        statement = (
+            upsert(self._resolutions)
+            .values(
+                principal=resolution.principal,
+                method=resolution.method,
+                request_id=resolution.request_id,
+                fingerprint=resolution.fingerprint,
+                paid_call=call.id,
+            )
+            .on_conflict_do_nothing()
+            .returning(self._resolutions.c.paid_call)
+        )
+        return (await connection.execute(statement)).one_or_none() is not None
+
+    async def resolution(self, connection: AsyncConnection, resolution: Resolution) -> bytes | None:
+        """The fingerprint of the word that was given under this request id."""
+        columns = self._resolutions.c
+        statement = select(columns.fingerprint).where(
+            columns.principal == resolution.principal,
+            columns.method == resolution.method,
+            columns.request_id == resolution.request_id,
+        )
+        found = (await connection.execute(statement)).scalar_one_or_none()
+        return None if found is None else bytes(found)
+
+    async def resolve(self, connection: AsyncConnection, call: PaidCall, values: Mapping[str, Any]) -> PaidCall | None:
+        """The row, settled by a person, with its event; None: its outcome is not unknown."""
+        statement = (
+            update(self._calls)
+            .where(self._calls.c.id == call.id, self._calls.c.state == State.OUTCOME_UNKNOWN)
+            .values(**values, resolve_time=NOW, end_time=NOW)
+            .returning(*self._calls.c)
+        )
+        row = (await connection.execute(statement)).mappings().one_or_none()
+        if row is None:
+            return None
+        await self._announce(connection, [row])
+        return PaidCall.from_row(row)
 
     async def set_error(self, connection: AsyncConnection, call: PaidCall, error: Mapping[str, Any]) -> None:
         """Replaces the error's text, for rows whose error names the row itself."""

@@ -8,6 +8,7 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -28,15 +29,18 @@ NOW = func.statement_timestamp()
 
 @dataclass(frozen=True, slots=True)
 class PaidCallTables:
-    """`paid_call` has a row for each intent, `usage_outbox` an event for each settlement."""
+    """`paid_call` has a row for each intent, `usage_outbox` an event for each settlement, `resolution` one for each
+    word of a person."""
 
     paid_call: Table
     usage_outbox: Table
+    resolution: Table
 
 
 def paid_call_tables(metadata: MetaData) -> PaidCallTables:
     """Adds the tables to the caller's MetaData."""
-    return PaidCallTables(_paid_call(metadata), _usage_outbox(metadata))
+    calls = _paid_call(metadata)
+    return PaidCallTables(calls, _usage_outbox(metadata), _resolution(metadata, calls))
 
 
 def _paid_call(metadata: MetaData) -> Table:
@@ -102,5 +106,20 @@ def _usage_outbox(metadata: MetaData) -> Table:
         Column("cost_micro_usd", BigInteger),
         Column("price_date", Date),
         Column("occur_time", DateTime(timezone=True), nullable=False, server_default=text("now()")),
+        Index(None, "paid_call"),
+    )
+
+
+def _resolution(metadata: MetaData, calls: Table) -> Table:
+    """So that a word that is given twice counts once."""
+    return Table(
+        "resolution",
+        metadata,
+        Column("principal", Text, primary_key=True),
+        Column("method", Text, primary_key=True),
+        Column("request_id", Uuid(as_uuid=False), primary_key=True),
+        Column("fingerprint", LargeBinary, nullable=False),
+        Column("paid_call", Text, ForeignKey(calls.c.id, ondelete="CASCADE"), nullable=False),
+        Column("create_time", DateTime(timezone=True), nullable=False, server_default=text("now()")),
         Index(None, "paid_call"),
     )
