@@ -53,6 +53,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No or wrong credentials (UNAUTHENTICATED)."""
     METADATA_TOO_LARGE: _ErrorReason.ValueType  # 11
     """Headers are larger than the server takes (RESOURCE_EXHAUSTED)."""
+    REQUEST_ID_REUSED: _ErrorReason.ValueType  # 12
+    """The request id was used for another annotation of this asset (INVALID_ARGUMENT)."""
     ASSET_NOT_FOUND: _ErrorReason.ValueType  # 20
     """There is no such asset for this caller (NOT_FOUND). Metadata: `name`."""
     ASSET_EXISTS: _ErrorReason.ValueType  # 21
@@ -75,6 +77,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The folder has contents (FAILED_PRECONDITION)."""
     INVALID_FOLDER_PATH: _ErrorReason.ValueType  # 33
     """A folder path breaks a rule of `Folder.path`, or the folder would be below itself (INVALID_ARGUMENT)."""
+    TOO_MANY_FOLDERS: _ErrorReason.ValueType  # 34
+    """More folders than move at once: move those below one by one first (FAILED_PRECONDITION). Metadata: `maxFolders`."""
     UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 40
     """There is no such upload for this caller (NOT_FOUND)."""
     UPLOAD_EXPIRED: _ErrorReason.ValueType  # 41
@@ -137,6 +141,8 @@ UNAUTHENTICATED: ErrorReason.ValueType  # 10
 """No or wrong credentials (UNAUTHENTICATED)."""
 METADATA_TOO_LARGE: ErrorReason.ValueType  # 11
 """Headers are larger than the server takes (RESOURCE_EXHAUSTED)."""
+REQUEST_ID_REUSED: ErrorReason.ValueType  # 12
+"""The request id was used for another annotation of this asset (INVALID_ARGUMENT)."""
 ASSET_NOT_FOUND: ErrorReason.ValueType  # 20
 """There is no such asset for this caller (NOT_FOUND). Metadata: `name`."""
 ASSET_EXISTS: ErrorReason.ValueType  # 21
@@ -159,6 +165,8 @@ FOLDER_NOT_EMPTY: ErrorReason.ValueType  # 32
 """The folder has contents (FAILED_PRECONDITION)."""
 INVALID_FOLDER_PATH: ErrorReason.ValueType  # 33
 """A folder path breaks a rule of `Folder.path`, or the folder would be below itself (INVALID_ARGUMENT)."""
+TOO_MANY_FOLDERS: ErrorReason.ValueType  # 34
+"""More folders than move at once: move those below one by one first (FAILED_PRECONDITION). Metadata: `maxFolders`."""
 UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 40
 """There is no such upload for this caller (NOT_FOUND)."""
 UPLOAD_EXPIRED: ErrorReason.ValueType  # 41
@@ -1288,7 +1296,7 @@ class AnnotateAssetRequest(_message.Message):
     name: _builtins.str
     """The asset, `assets/{asset}`."""
     request_id: _builtins.str
-    """Makes the annotation count once: a repeated id changes nothing. UUID."""
+    """Makes the annotation count once: a repeated id changes nothing, and with another content is refused. UUID."""
     @_builtins.property
     def analysis(self) -> Global___Analysis:
         """Replaces the analysis when given."""

@@ -210,7 +210,8 @@ class GalleryServiceServicer:
         """Adds what another service learned about an asset: analysis, usage and cost. gRPC-only, and for service principals only.
         Usage and cost are added exactly, each request id once (the newest 64 of an asset are remembered). A sum with a part
         that is UNPRICED is UNPRICED; of two other sources it has the less certain one.
-        Errors: NOT_FOUND (`ASSET_NOT_FOUND`), PERMISSION_DENIED (`SERVICE_PRINCIPAL_REQUIRED`).
+        Negative numbers, an amount that is UNPRICED, and another source without an amount are refused.
+        Errors: NOT_FOUND (`ASSET_NOT_FOUND`), PERMISSION_DENIED (`SERVICE_PRINCIPAL_REQUIRED`), INVALID_ARGUMENT (`INVALID_FIELD`, `REQUEST_ID_REUSED`).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -354,8 +355,8 @@ class GalleryServiceServicer:
 
     def RenameFolder(self, request, context):
         """Gives a folder another path; all below it moves along. Names of folders and assets stay, no bytes are copied.
-        Missing parents of the new path are created.
-        Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), ABORTED (`ETAG_MISMATCH`),
+        Missing parents of the new path are created. The assets in it get the new `folder_path` at once, but no other etag and no event of `WatchAssets`.
+        Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), ABORTED (`ETAG_MISMATCH`), FAILED_PRECONDITION (`TOO_MANY_FOLDERS`),
         INVALID_ARGUMENT (`INVALID_FOLDER_PATH`: below itself, or a path too long or too deep, also of a folder below it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -366,7 +367,7 @@ class GalleryServiceServicer:
         """Deletes a folder by the rule given for its contents. A large one is emptied in steps: a call that failed is repeated.
         A folder that would move to where the parent has one of that name is not merged with it: ALREADY_EXISTS (`FOLDER_EXISTS`).
         Soft-deleted assets in it do not count as contents: they move to the parent with the others, or are in no folder any more.
-        Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`).
+        Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`, `TOO_MANY_FOLDERS` on MOVE_TO_PARENT).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -390,6 +391,7 @@ class GalleryServiceServicer:
         """Streams changes to assets as they happen. The first message is a checkpoint; checkpoints follow at least every 15 s.
 
         Several changes of an asset may come as one. After a resumption an event may come again, and none is left out: apply each as a replacement.
+        Renaming a folder makes no event of the assets in it: their `folder` stays, and only `folder_path` is another.
         Errors: OUT_OF_RANGE (`RESUME_TOKEN_EXPIRED`: list again, then watch without a token), INVALID_ARGUMENT (`INVALID_RESUME_TOKEN`),
         RESOURCE_EXHAUSTED (`TOO_MANY_WATCHERS`), UNAVAILABLE (the server stops: go on with the last token).
         """

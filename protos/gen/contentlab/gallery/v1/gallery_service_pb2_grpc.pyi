@@ -57,7 +57,8 @@ class GalleryServiceStub:
     """Adds what another service learned about an asset: analysis, usage and cost. gRPC-only, and for service principals only.
     Usage and cost are added exactly, each request id once (the newest 64 of an asset are remembered). A sum with a part
     that is UNPRICED is UNPRICED; of two other sources it has the less certain one.
-    Errors: NOT_FOUND (`ASSET_NOT_FOUND`), PERMISSION_DENIED (`SERVICE_PRINCIPAL_REQUIRED`).
+    Negative numbers, an amount that is UNPRICED, and another source without an amount are refused.
+    Errors: NOT_FOUND (`ASSET_NOT_FOUND`), PERMISSION_DENIED (`SERVICE_PRINCIPAL_REQUIRED`), INVALID_ARGUMENT (`INVALID_FIELD`, `REQUEST_ID_REUSED`).
     """
     CreateUpload: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.CreateUploadRequest, _gallery_service_pb2.Upload]
     """Opens an upload that goes straight to blob storage: returns a write-only link to a staging blob.
@@ -122,15 +123,15 @@ class GalleryServiceStub:
     """Lists folders by path."""
     RenameFolder: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.RenameFolderRequest, _gallery_service_pb2.Folder]
     """Gives a folder another path; all below it moves along. Names of folders and assets stay, no bytes are copied.
-    Missing parents of the new path are created.
-    Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), ABORTED (`ETAG_MISMATCH`),
+    Missing parents of the new path are created. The assets in it get the new `folder_path` at once, but no other etag and no event of `WatchAssets`.
+    Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), ABORTED (`ETAG_MISMATCH`), FAILED_PRECONDITION (`TOO_MANY_FOLDERS`),
     INVALID_ARGUMENT (`INVALID_FOLDER_PATH`: below itself, or a path too long or too deep, also of a folder below it).
     """
     DeleteFolder: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.DeleteFolderRequest, _empty_pb2.Empty]
     """Deletes a folder by the rule given for its contents. A large one is emptied in steps: a call that failed is repeated.
     A folder that would move to where the parent has one of that name is not merged with it: ALREADY_EXISTS (`FOLDER_EXISTS`).
     Soft-deleted assets in it do not count as contents: they move to the parent with the others, or are in no folder any more.
-    Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`).
+    Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`, `TOO_MANY_FOLDERS` on MOVE_TO_PARENT).
     """
     ListTags: _grpc.UnaryUnaryMultiCallable[_gallery_service_pb2.ListTagsRequest, _gallery_service_pb2.ListTagsResponse]
     """Lists tags in use with the number of assets that carry each, most used first."""
@@ -140,6 +141,7 @@ class GalleryServiceStub:
     """Streams changes to assets as they happen. The first message is a checkpoint; checkpoints follow at least every 15 s.
 
     Several changes of an asset may come as one. After a resumption an event may come again, and none is left out: apply each as a replacement.
+    Renaming a folder makes no event of the assets in it: their `folder` stays, and only `folder_path` is another.
     Errors: OUT_OF_RANGE (`RESUME_TOKEN_EXPIRED`: list again, then watch without a token), INVALID_ARGUMENT (`INVALID_RESUME_TOKEN`),
     RESOURCE_EXHAUSTED (`TOO_MANY_WATCHERS`), UNAVAILABLE (the server stops: go on with the last token).
     """
@@ -181,7 +183,8 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     """Adds what another service learned about an asset: analysis, usage and cost. gRPC-only, and for service principals only.
     Usage and cost are added exactly, each request id once (the newest 64 of an asset are remembered). A sum with a part
     that is UNPRICED is UNPRICED; of two other sources it has the less certain one.
-    Errors: NOT_FOUND (`ASSET_NOT_FOUND`), PERMISSION_DENIED (`SERVICE_PRINCIPAL_REQUIRED`).
+    Negative numbers, an amount that is UNPRICED, and another source without an amount are refused.
+    Errors: NOT_FOUND (`ASSET_NOT_FOUND`), PERMISSION_DENIED (`SERVICE_PRINCIPAL_REQUIRED`), INVALID_ARGUMENT (`INVALID_FIELD`, `REQUEST_ID_REUSED`).
     """
     CreateUpload: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.CreateUploadRequest, _gallery_service_pb2.Upload]  # type: ignore[assignment]
     """Opens an upload that goes straight to blob storage: returns a write-only link to a staging blob.
@@ -246,15 +249,15 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     """Lists folders by path."""
     RenameFolder: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.RenameFolderRequest, _gallery_service_pb2.Folder]  # type: ignore[assignment]
     """Gives a folder another path; all below it moves along. Names of folders and assets stay, no bytes are copied.
-    Missing parents of the new path are created.
-    Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), ABORTED (`ETAG_MISMATCH`),
+    Missing parents of the new path are created. The assets in it get the new `folder_path` at once, but no other etag and no event of `WatchAssets`.
+    Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), ABORTED (`ETAG_MISMATCH`), FAILED_PRECONDITION (`TOO_MANY_FOLDERS`),
     INVALID_ARGUMENT (`INVALID_FOLDER_PATH`: below itself, or a path too long or too deep, also of a folder below it).
     """
     DeleteFolder: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.DeleteFolderRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Deletes a folder by the rule given for its contents. A large one is emptied in steps: a call that failed is repeated.
     A folder that would move to where the parent has one of that name is not merged with it: ALREADY_EXISTS (`FOLDER_EXISTS`).
     Soft-deleted assets in it do not count as contents: they move to the parent with the others, or are in no folder any more.
-    Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`).
+    Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`, `TOO_MANY_FOLDERS` on MOVE_TO_PARENT).
     """
     ListTags: _aio.UnaryUnaryMultiCallable[_gallery_service_pb2.ListTagsRequest, _gallery_service_pb2.ListTagsResponse]  # type: ignore[assignment]
     """Lists tags in use with the number of assets that carry each, most used first."""
@@ -264,6 +267,7 @@ class GalleryServiceAsyncStub(GalleryServiceStub):
     """Streams changes to assets as they happen. The first message is a checkpoint; checkpoints follow at least every 15 s.
 
     Several changes of an asset may come as one. After a resumption an event may come again, and none is left out: apply each as a replacement.
+    Renaming a folder makes no event of the assets in it: their `folder` stays, and only `folder_path` is another.
     Errors: OUT_OF_RANGE (`RESUME_TOKEN_EXPIRED`: list again, then watch without a token), INVALID_ARGUMENT (`INVALID_RESUME_TOKEN`),
     RESOURCE_EXHAUSTED (`TOO_MANY_WATCHERS`), UNAVAILABLE (the server stops: go on with the last token).
     """
@@ -320,7 +324,8 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Adds what another service learned about an asset: analysis, usage and cost. gRPC-only, and for service principals only.
         Usage and cost are added exactly, each request id once (the newest 64 of an asset are remembered). A sum with a part
         that is UNPRICED is UNPRICED; of two other sources it has the less certain one.
-        Errors: NOT_FOUND (`ASSET_NOT_FOUND`), PERMISSION_DENIED (`SERVICE_PRINCIPAL_REQUIRED`).
+        Negative numbers, an amount that is UNPRICED, and another source without an amount are refused.
+        Errors: NOT_FOUND (`ASSET_NOT_FOUND`), PERMISSION_DENIED (`SERVICE_PRINCIPAL_REQUIRED`), INVALID_ARGUMENT (`INVALID_FIELD`, `REQUEST_ID_REUSED`).
         """
 
     @_abc_1.abstractmethod
@@ -493,8 +498,8 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gallery_service_pb2.Folder, _abc.Awaitable[_gallery_service_pb2.Folder]]:
         """Gives a folder another path; all below it moves along. Names of folders and assets stay, no bytes are copied.
-        Missing parents of the new path are created.
-        Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), ABORTED (`ETAG_MISMATCH`),
+        Missing parents of the new path are created. The assets in it get the new `folder_path` at once, but no other etag and no event of `WatchAssets`.
+        Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), ALREADY_EXISTS (`FOLDER_EXISTS`), ABORTED (`ETAG_MISMATCH`), FAILED_PRECONDITION (`TOO_MANY_FOLDERS`),
         INVALID_ARGUMENT (`INVALID_FOLDER_PATH`: below itself, or a path too long or too deep, also of a folder below it).
         """
 
@@ -507,7 +512,7 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Deletes a folder by the rule given for its contents. A large one is emptied in steps: a call that failed is repeated.
         A folder that would move to where the parent has one of that name is not merged with it: ALREADY_EXISTS (`FOLDER_EXISTS`).
         Soft-deleted assets in it do not count as contents: they move to the parent with the others, or are in no folder any more.
-        Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`).
+        Errors: NOT_FOUND (`FOLDER_NOT_FOUND`), FAILED_PRECONDITION (`FOLDER_NOT_EMPTY`, `TOO_MANY_FOLDERS` on MOVE_TO_PARENT).
         """
 
     @_abc_1.abstractmethod
@@ -535,6 +540,7 @@ class GalleryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams changes to assets as they happen. The first message is a checkpoint; checkpoints follow at least every 15 s.
 
         Several changes of an asset may come as one. After a resumption an event may come again, and none is left out: apply each as a replacement.
+        Renaming a folder makes no event of the assets in it: their `folder` stays, and only `folder_path` is another.
         Errors: OUT_OF_RANGE (`RESUME_TOKEN_EXPIRED`: list again, then watch without a token), INVALID_ARGUMENT (`INVALID_RESUME_TOKEN`),
         RESOURCE_EXHAUSTED (`TOO_MANY_WATCHERS`), UNAVAILABLE (the server stops: go on with the last token).
         """
