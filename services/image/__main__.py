@@ -22,12 +22,14 @@ from services.common.settings import EXIT_CONFIGURATION
 from services.image.adapters import generations as rows
 from services.image.adapters.gallery import Gallery
 from services.image.adapters.generations import Generations
+from services.image.adapters.library import Library
 from services.image.adapters.spool import Spool
 from services.image.adapters.tables import SCHEMA, paid_calls
 from services.image.delivery import Deliverer
 from services.image.domain.generations import PAID_CALLS, Generation
 from services.image.finding import Finder
 from services.image.generating import Generating, today_utc
+from services.image.language import Language
 from services.image.making import Maker
 from services.image.reading import Reading
 from services.image.running import Running
@@ -40,7 +42,15 @@ from services.models.registry import RegistryError
 from services.models.selection import Selection, select
 
 SERVICE_NAME = "contentlab.image.v1.ImageService"
-PAID_METHODS = frozenset({"GenerateImages"})
+PAID_METHODS = frozenset(
+    {
+        "GenerateImages",
+        "AnalyzeImage",
+        "EnhanceImagePrompt",
+        "ProtectImagePrompt",
+        "SuggestImageFilename",
+    }
+)
 # A process that is frozen within a settlement holds its row for so long; one that is alive never idles in it.
 IDLE_SECONDS = 60.0
 REFUSED_KEPT_FOR = timedelta(days=7)
@@ -81,7 +91,7 @@ async def image(
         clients = EndpointClients(selection.registry, seconds=settings.provider_seconds, places=settings.provider_calls)
         stack.push_async_callback(clients.aclose)
         gallery = Gallery(channel, upload_seconds=settings.upload_seconds)
-        parts = _Parts(settings, selection, engine, lease_engine, gallery, clients)
+        parts = _Parts(settings, selection, engine, lease_engine, gallery, clients, Library(channel), today)
         await stack.enter_async_context(parts.paid_calls.at_work())
         stack.push_async_callback(parts.drain)
         yield parts.application(today)
@@ -98,6 +108,8 @@ class _Parts:
         lease_engine: AsyncEngine,
         gallery: Gallery,
         clients: EndpointClients,
+        library: Library,
+        today: Callable[[], date],
     ) -> None:
         self.settings, self.selection, self.engine, self.gallery = settings, selection, engine, gallery
         self.metrics, self.draining, self._drain_until = new_registry(), asyncio.Event(), 0.0
@@ -115,6 +127,7 @@ class _Parts:
         adapter = ImageAdapter(
             selection.registry, clients, seconds=settings.provider_seconds, max_answer_bytes=settings.provider_max_bytes
         )
+        self.language = Language(settings, selection.registry, engine, self.paid_calls, clients, library, today=today)
         self.maker = Maker(self.paid_calls, adapter, clients, self.generations, self.deliverer, hold_seconds=hold)
         self.running = Running[Generation](settings.max_generations)
 
@@ -131,7 +144,7 @@ class _Parts:
         )
         reading = Reading(self.generations, self.paid_calls, self.selection, today=today)
         servicer = ImageServicer(  # type: ignore[abstract]  # what is not built answers UNIMPLEMENTED
-            generating, reading, answer_seconds=self.settings.answer_seconds
+            generating, reading, self.language.helpers, answer_seconds=self.settings.answer_seconds
         )
         register = partial(add_ImageServiceServicer_to_server, servicer)
         return Application(
@@ -151,7 +164,8 @@ class _Parts:
 
     async def drain(self) -> None:
         """Gives work without a waiting client the same time as the calls had, counted from the same moment."""
-        await self.running.drain(self._drain_until - time.monotonic())
+        left = self._drain_until - time.monotonic()
+        await asyncio.gather(self.running.drain(left), self.language.running.drain(left))
 
 
 def _lease_engine(settings: ImageSettings) -> AsyncEngine:

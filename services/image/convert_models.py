@@ -8,7 +8,7 @@ from services.common.names import ResourceName
 from services.image.domain.inputs import MAX_INLINE_BYTES
 from services.models.money import TokenPrice
 from services.models.registry import Registry, lifecycle
-from services.models.rows import ImageModel, SizeRule
+from services.models.rows import ImageModel, SizeRule, TextModel
 from services.models.selection import Selection
 
 MODELS = ResourceName("imageModels/{image_model}", id_pattern=r"[A-Za-z0-9._-]{1,200}")
@@ -64,7 +64,7 @@ def _to_price(price: TokenPrice) -> pb.TokenPrice:
 def to_environment(selection: Selection, today: date) -> pb.ImageEnvironment:
     """How the service is set up; no address and no key."""
     registry = selection.registry
-    used = {model.endpoint for _, model in registry.of_kind(ImageModel)}
+    used = {model.endpoint for kind in (ImageModel, TextModel) for _, model in registry.of_kind(kind)}
     return pb.ImageEnvironment(
         provider=selection.provider,
         endpoints=[
@@ -75,8 +75,7 @@ def to_environment(selection: Selection, today: date) -> pb.ImageEnvironment:
             if name in used
         ],
         default_model=registry.default(ImageModel),
-        # No helper is built yet, whichever language models the registry has.
-        text_model="",
+        text_model=registry.default(TextModel),
         max_inline_bytes=MAX_INLINE_BYTES,
         warnings=[*selection.warnings, *_lifecycle_warnings(registry, today)],
     )

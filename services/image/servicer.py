@@ -11,26 +11,28 @@ from services.common.pages import read_page
 from services.image import convert, convert_models
 from services.image.domain.generations import GENERATIONS, PAID_CALLS, GenerationState
 from services.image.generating import Generating
+from services.image.helpers import Helpers
+from services.image.patience import patience_of
 from services.image.reading import Reading
+from services.image.servicer_helpers import HelperMethods
 from services.models.paid_calls import State
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 MAX_PAGE = 200
 MODELS_PAGE = 100
-# Time to get an answer out before the caller's deadline; a late one would be no answer.
-ANSWER_MARGIN_SECONDS = 0.25
 
 
-class ImageServicer(rpc.ImageServiceServicer):
+class ImageServicer(HelperMethods, rpc.ImageServiceServicer):
     """`contentlab.image.v1.ImageService`.
 
     `answer_seconds` is how long a call without a deadline waits for its generation.
     """
 
-    def __init__(self, generating: Generating, reading: Reading, *, answer_seconds: float) -> None:
+    def __init__(self, generating: Generating, reading: Reading, helpers: Helpers, *, answer_seconds: float) -> None:
         self._generating = generating
         self._reading = reading
+        self._helpers = helpers
         self._answer_seconds = answer_seconds
 
     async def GenerateImages(  # noqa: D102, N802 - gRPC's name, the contract's meaning
@@ -39,7 +41,9 @@ class ImageServicer(rpc.ImageServiceServicer):
         wanted = convert.to_request(request)
         if wanted.validate_only:
             return convert.to_preview(await self._generating.check(wanted), current_caller().principal)
-        return convert.to_generation(await self._generating.generate(wanted, patience=self._patience(context)))
+        return convert.to_generation(
+            await self._generating.generate(wanted, patience=patience_of(context, self._answer_seconds))
+        )
 
     async def GetImageGeneration(  # noqa: D102, N802 - gRPC's name, the contract's meaning
         self, request: pb.GetImageGenerationRequest, context: Context
@@ -94,9 +98,3 @@ class ImageServicer(rpc.ImageServiceServicer):
         self, request: pb.GetImageEnvironmentRequest, context: Context
     ) -> pb.ImageEnvironment:
         return convert_models.to_environment(self._reading.selection, self._reading.today())
-
-    def _patience(self, context: Context) -> float:
-        left = context.time_remaining()
-        if left is None:
-            return self._answer_seconds
-        return max(left - ANSWER_MARGIN_SECONDS, left / 2)

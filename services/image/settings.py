@@ -17,6 +17,9 @@ class ImageSettings(ServiceSettings, DatabaseSettings, ModelSettings):
     provider_seconds: float = Field(
         600.0, gt=0, le=3600, description="seconds that one call of a model may take (at most 3600)"
     )
+    text_seconds: float = Field(
+        180.0, gt=0, le=3600, description="seconds that one call of a language model may take (at most 3600)"
+    )
     provider_calls: int = Field(64, ge=1, le=1000, description="calls of one endpoint at a time (1 to 1000)")
     provider_max_bytes: int = Field(
         512 * 1024 * 1024, ge=1024, description="largest answer of a provider in bytes; it is held in memory"

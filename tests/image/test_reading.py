@@ -169,7 +169,7 @@ async def test_the_environment_tells_no_secret_and_no_address(service: Service, 
     [endpoint] = environment.endpoints
     assert (endpoint.endpoint, endpoint.dialect, endpoint.auth, endpoint.configured) == ("here", "openai", "key", True)
     assert environment.max_inline_bytes == 20_000_000
-    assert environment.text_model == ""
+    assert environment.text_model == "gpt-6-luna"
     text = str(environment)
     assert "sk-" not in text
     assert "127.0.0.1" not in text
