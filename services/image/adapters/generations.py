@@ -53,6 +53,13 @@ async def create(connection: AsyncConnection, new: NewGeneration) -> None:
     await connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=again))
 
 
+async def run_again(connection: AsyncConnection, call: PaidCall) -> None:
+    """Makes the generation of a call that was opened in the place of another PENDING again."""
+    values = {"state": GenerationState.PENDING, "error": None, "end_time": None, "update_time": NOW}
+    where = generation.c.id == GENERATIONS.parse(call.subject)
+    await connection.execute(update(generation).where(where).values(values))
+
+
 async def follow(connection: AsyncConnection, call: PaidCall) -> None:
     """Lets the generation follow its main call."""
     if call.operation not in MAIN_OPERATIONS:
