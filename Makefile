@@ -63,7 +63,7 @@ check: lint types gen-check proto-lint ## format, lint, types, import rules, gen
 	$(BIN)/pytest -q tests/api tests/test_architecture.py
 
 test: setup-dev ## run every test, on real Envoy, Postgres, Azurite and emulator
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-long: setup-dev ## the same with the campaigns at full size
 	CONTENTLAB_CAMPAIGN_SECONDS=120 $(BIN)/pytest
