@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 
+import grpc.aio
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -23,6 +24,7 @@ from services.image.adapters import generations as rows
 from services.image.adapters.gallery import Gallery
 from services.image.adapters.generations import Generations
 from services.image.adapters.library import Library
+from services.image.adapters.originals import Originals
 from services.image.adapters.spool import Spool
 from services.image.adapters.tables import SCHEMA, paid_calls
 from services.image.delivery import Deliverer
@@ -31,11 +33,16 @@ from services.image.finding import Finder
 from services.image.generating import Generating, today_utc
 from services.image.language import Language
 from services.image.making import Maker
+from services.image.previews import Previews
 from services.image.reading import Reading
+from services.image.references import References
+from services.image.resolving import Resolving
 from services.image.running import Running
 from services.image.servicer import ImageServicer
 from services.image.settings import ImageSettings
+from services.image.streaming import Streaming
 from services.models.endpoints import EndpointClients
+from services.models.helpers.flattener import Flattener
 from services.models.images import ImageAdapter
 from services.models.paid_calls import PaidCallMetrics, PaidCalls, Subjects
 from services.models.registry import RegistryError
@@ -45,10 +52,14 @@ SERVICE_NAME = "contentlab.image.v1.ImageService"
 PAID_METHODS = frozenset(
     {
         "GenerateImages",
+        "StreamGenerateImages",
+        "EditImages",
+        "StreamEditImages",
         "AnalyzeImage",
         "EnhanceImagePrompt",
         "ProtectImagePrompt",
         "SuggestImageFilename",
+        "ResolveImageGeneration",
     }
 )
 # A process that is frozen within a settlement holds its row for so long; one that is alive never idles in it.
@@ -91,7 +102,7 @@ async def image(
         clients = EndpointClients(selection.registry, seconds=settings.provider_seconds, places=settings.provider_calls)
         stack.push_async_callback(clients.aclose)
         gallery = Gallery(channel, upload_seconds=settings.upload_seconds)
-        parts = _Parts(settings, selection, engine, lease_engine, gallery, clients, Library(channel), today)
+        parts = _Parts(settings, selection, engine, lease_engine, gallery, clients, channel, Library(channel), today)
         await stack.enter_async_context(parts.paid_calls.at_work())
         stack.push_async_callback(parts.drain)
         yield parts.application(today)
@@ -108,6 +119,7 @@ class _Parts:
         lease_engine: AsyncEngine,
         gallery: Gallery,
         clients: EndpointClients,
+        channel: grpc.aio.Channel,
         library: Library,
         today: Callable[[], date],
     ) -> None:
@@ -128,7 +140,12 @@ class _Parts:
             selection.registry, clients, seconds=settings.provider_seconds, max_answer_bytes=settings.provider_max_bytes
         )
         self.language = Language(settings, selection.registry, engine, self.paid_calls, clients, library, today=today)
-        self.maker = Maker(self.paid_calls, adapter, clients, self.generations, self.deliverer, hold_seconds=hold)
+        originals = Originals(channel, seconds=settings.upload_seconds)
+        self.references = References(originals, capacity=settings.max_reference_bytes)
+        self.previews = Previews(Flattener(processes=1))
+        self.maker = Maker(
+            self.paid_calls, adapter, clients, self.generations, self.deliverer, self.references, hold_seconds=hold
+        )
         self.running = Running[Generation](settings.max_generations)
 
     def application(self, today: Callable[[], date]) -> Application:
@@ -140,11 +157,19 @@ class _Parts:
             self.gallery,
             self.generations,
             self.running,
+            self.references,
+            self.previews,
             today=today,
         )
         reading = Reading(self.generations, self.paid_calls, self.selection, today=today)
-        servicer = ImageServicer(  # type: ignore[abstract]  # what is not built answers UNIMPLEMENTED
-            generating, reading, self.language.helpers, answer_seconds=self.settings.answer_seconds
+        resolving = Resolving(reading, self.paid_calls, self.maker, self.running, self.references, today=today)
+        servicer = ImageServicer(
+            generating,
+            Streaming(generating, self.previews),
+            reading,
+            self.language.helpers,
+            resolving,
+            answer_seconds=self.settings.answer_seconds,
         )
         register = partial(add_ImageServiceServicer_to_server, servicer)
         return Application(

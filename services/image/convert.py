@@ -1,6 +1,7 @@
 """Protocol buffers to domain and back; pure."""
 
 from datetime import datetime
+from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.status_pb2 import Status
@@ -8,6 +9,7 @@ from google.rpc.status_pb2 import Status
 from contentlab.image.v1 import image_service_pb2 as pb
 from services.common.errors import Billed, InvalidArgument, ServiceError, Unimplemented, Violation
 from services.common.status import to_status
+from services.image.convert_inputs import EditMessage, to_inputs
 from services.image.domain.generations import ASSETS, PAID_CALLS, Generation, GenerationState, Picture, PictureState
 from services.image.domain.requests import GenerateRequest, Placement
 from services.models.image_requests import CheckedImageRequest, ImageRequest
@@ -15,6 +17,8 @@ from services.models.money import Cost, CostSource
 from services.models.paid_calls import PaidCall
 from services.models.usage import Usage
 
+GenerateMessage = pb.GenerateImagesRequest | pb.StreamGenerateImagesRequest
+StreamMessage = pb.StreamGenerateImagesRequest | pb.StreamEditImagesRequest
 BASIC_PROMPT_CHARACTERS = 200
 
 _STATES = {state: pb.ImageGeneration.State.Value(state.value) for state in GenerationState}
@@ -24,8 +28,8 @@ _SOURCES = {source: pb.Cost.Source.Value(source.name) for source in CostSource}
 _BILLED = {billed: pb.PaidCall.Billed.Value(billed.name) for billed in Billed}
 
 
-def to_request(message: pb.GenerateImagesRequest) -> GenerateRequest:
-    """The request in domain terms.
+def to_request(message: GenerateMessage | EditMessage) -> GenerateRequest:
+    """The request in domain terms. Digests inline bytes: with large ones it belongs off the event loop.
 
     Raises:
         Unimplemented: NOT_IMPLEMENTED for a step that is not built yet: it is refused, not left out.
@@ -33,32 +37,20 @@ def to_request(message: pb.GenerateImagesRequest) -> GenerateRequest:
     """
     _refuse_unbuilt(message)
     _refuse_nul(message)
+    known = ImageRequest.__dataclass_fields__
+    image: dict[str, Any] = {one.name: value for one, value in message.ListFields() if one.name in known}
+    image["model"] = message.model.removeprefix("imageModels/")
     return GenerateRequest(
-        image=ImageRequest(
-            prompt=message.prompt,
-            model=message.model.removeprefix("imageModels/"),
-            n=message.n if message.HasField("n") else 1,
-            size=message.size,
-            quality=message.quality,
-            background=message.background,
-            output_format=message.output_format,
-            output_compression=message.output_compression if message.HasField("output_compression") else None,
-            moderation=message.moderation,
-            complexity=message.complexity,
-            frame_count=message.frame_count if message.HasField("frame_count") else None,
-            frame_duration_ms=message.frame_duration_ms if message.HasField("frame_duration_ms") else None,
-            svg_model=message.svg_model,
-            svg_reasoning_effort=message.svg_reasoning_effort,
-            safety_identifier=message.safety_identifier,
-            seed=message.seed if message.HasField("seed") else None,
-        ),
+        image=ImageRequest(**image),
         placement=Placement(message.folder, message.display_name, tuple(message.tags)),
         request_id=message.request_id.lower(),
         validate_only=message.validate_only,
+        inputs=to_inputs(message) if isinstance(message, EditMessage) else None,
+        partial_images=message.partial_images if isinstance(message, StreamMessage) else 0,
     )
 
 
-def _refuse_unbuilt(message: pb.GenerateImagesRequest) -> None:
+def _refuse_unbuilt(message: GenerateMessage | EditMessage) -> None:
     asked = {
         "enhance_prompt": message.enhance_prompt,
         "brand_protection": message.HasField("brand_protection"),
@@ -77,7 +69,7 @@ def _refuse_unbuilt(message: pb.GenerateImagesRequest) -> None:
             )
 
 
-def _refuse_nul(message: pb.GenerateImagesRequest) -> None:
+def _refuse_nul(message: GenerateMessage | EditMessage) -> None:
     for descriptor, value in message.ListFields():
         values = [value] if isinstance(value, str) else value if descriptor.is_repeated else []
         if any(isinstance(text, str) and "\0" in text for text in values):
@@ -96,7 +88,7 @@ def to_generation(generation: Generation, *, basic: bool = False) -> pb.ImageGen
         model=generation.model,
         parameters=generation.parameters,
         assets=[ASSETS.format(one.asset_id) for one in generation.pictures if one.state is PictureState.STORED],
-        results=[_to_result(one) for one in generation.pictures],
+        results=[to_result(one) for one in generation.pictures],
         usage=to_usage(generation.usage),
         cost=to_cost(generation.cost),
         steps=[_to_step(call) for call in generation.calls],
@@ -112,7 +104,7 @@ def to_generation(generation: Generation, *, basic: bool = False) -> pb.ImageGen
 def to_preview(checked: CheckedImageRequest, owner: str) -> pb.ImageGeneration:
     """What a request with `validate_only` would become: without a name and a state, since there is nothing."""
     return pb.ImageGeneration(
-        operation=pb.ImageGeneration.GENERATE,
+        operation=_OPERATIONS[checked.operation],
         prompt=checked.request.prompt,
         model=checked.model_id,
         parameters={name: str(value) for name, value in checked.parameters.items()},
@@ -120,7 +112,8 @@ def to_preview(checked: CheckedImageRequest, owner: str) -> pb.ImageGeneration:
     )
 
 
-def _to_result(picture: Picture) -> pb.ImageResult:
+def to_result(picture: Picture) -> pb.ImageResult:
+    """What became of one picture."""
     facts = picture.facts
     return pb.ImageResult(
         index=picture.index,

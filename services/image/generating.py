@@ -1,12 +1,14 @@
-"""What a call of `GenerateImages` gets: a new generation, the one its request id stands for, or a refusal."""
+"""What a call that makes images gets: a new generation, the one its request id stands for, or a refusal."""
 
 import asyncio
 import itertools
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -19,6 +21,8 @@ from services.image.adapters.generations import Generations
 from services.image.domain.generations import GENERATIONS, Generation, GenerationState, NewGeneration
 from services.image.domain.requests import GenerateRequest
 from services.image.making import Maker
+from services.image.previews import Previews
+from services.image.references import CheckedInputs, References
 from services.image.running import Running
 from services.models.image_requests import CheckedImageRequest, check_image_request
 from services.models.paid_calls import Intent, Opened, PaidCall, PaidCalls, may_pass
@@ -38,7 +42,7 @@ def today_utc() -> date:
 
 
 class Generating:
-    """The use case of `GenerateImages`, for the present caller."""
+    """The use case of `GenerateImages` and `EditImages`, for the present caller."""
 
     def __init__(
         self,
@@ -48,6 +52,8 @@ class Generating:
         gallery: Gallery,
         generations: Generations,
         running: Running[Generation],
+        references: References,
+        previews: Previews,
         *,
         today: Callable[[], date] = today_utc,
     ) -> None:
@@ -57,6 +63,8 @@ class Generating:
         self._gallery = gallery
         self._generations = generations
         self._running = running
+        self._references = references
+        self._previews = previews
         self._today = today
 
     async def check(self, request: GenerateRequest) -> CheckedImageRequest:
@@ -65,10 +73,20 @@ class Generating:
         Raises:
             ServiceError: as `generate`, before it pays.
         """
-        checked = check_image_request(request.image, self._registry, today=self._today())
+        return (await self._checked(request))[0]
+
+    async def _checked(self, request: GenerateRequest) -> tuple[CheckedImageRequest, CheckedInputs | None]:
+        owner, inputs = current_caller().principal, request.inputs
+        checked = check_image_request(
+            request.image,
+            self._registry,
+            today=self._today(),
+            references=inputs.asked() if inputs else None,
+            partial_images=request.partial_images,
+        )
         if request.placement.folder:
-            await self._gallery.check_folder(current_caller().principal, request.placement.folder)
-        return checked
+            await self._gallery.check_folder(owner, request.placement.folder)
+        return checked, await self._references.check(owner, inputs) if inputs else None
 
     async def generate(self, request: GenerateRequest, *, patience: float) -> Generation:
         """The generation of the request, after at most `patience` seconds.
@@ -76,13 +94,29 @@ class Generating:
         Raises:
             ServiceError: a refusal, how the paid call failed, or STILL_RUNNING.
         """
-        call = await self._known(request) or await self._begin(request)
+        call = await self.begin(request)
+        return await self.outcome(call, patience, attachable=bool(request.request_id))
+
+    async def begin(self, request: GenerateRequest) -> PaidCall:
+        """The paid call that the request id stands for, or a new one, under way.
+
+        Raises:
+            ServiceError: a refusal.
+        """
+        return await self._known(request) or await self._begin(request)
+
+    async def outcome(self, call: PaidCall, patience: float, *, attachable: bool) -> Generation:
+        """The generation of a call that was begun, after at most `patience` seconds.
+
+        Raises:
+            ServiceError: how the paid call failed, or STILL_RUNNING.
+        """
         try:
-            return await self._outcome(call, patience, attachable=bool(request.request_id))
+            return await self._outcome(call, patience, attachable=attachable)
         except Exception as error:
             if not may_pass(error):
                 raise
-            raise _still_running(call, attachable=bool(request.request_id)) from error
+            raise _still_running(call, attachable=attachable) from error
 
     async def _known(self, request: GenerateRequest) -> PaidCall | None:
         if not request.request_id:
@@ -98,16 +132,20 @@ class Generating:
 
     async def _begin(self, request: GenerateRequest) -> PaidCall:
         """Writes the intent down and starts the work, unless somebody else just did."""
-        checked = await self.check(request)
+        checked, inputs = await self._checked(request)
         new = _new_generation(request, request.request_id or str(uuid.uuid4()), checked)
 
         async def open_and_start() -> PaidCall:
-            opened = await self._open(request, new, checked)
-            if opened.is_ours:
-                # One that is tried again keeps its name.
-                named = replace(new, id=_id_of(opened.call))
-                self._running.start(opened.call.id, self._maker.make(opened, checked, named, self._today()))
-            return opened.call
+            with ExitStack() as room:
+                if request.inputs is not None:
+                    room.enter_context(self._references.inline(request.inputs))
+                opened = await self._open(request, new, checked)
+                if opened.is_ours:
+                    # One that is tried again keeps its name.
+                    task = self._start(opened, checked, replace(new, id=_id_of(opened.call)), inputs)
+                    held = room.pop_all()
+                    task.add_done_callback(lambda _: held.close())
+                return opened.call
 
         try:
             return await self._running.admit(open_and_start)
@@ -115,6 +153,17 @@ class Generating:
             if not may_pass(error):
                 raise
             raise _no_database(Billed.NO) from error
+
+    def _start(
+        self, opened: Opened, checked: CheckedImageRequest, new: NewGeneration, inputs: CheckedInputs | None
+    ) -> asyncio.Task[Generation]:
+        call_id = opened.call.id
+        on_preview = partial(self._previews.put, call_id)
+        work = self._maker.make(opened, checked, new, self._today(), inputs=inputs, on_preview=on_preview)
+        task = self._running.start(call_id, work)
+        if checked.partial_images:
+            self._previews.open(call_id, task)
+        return task
 
     async def _open(self, request: GenerateRequest, new: NewGeneration, checked: CheckedImageRequest) -> Opened:
         intent = Intent(

@@ -1,13 +1,15 @@
 """The work of one generation: the one call, the first delivery, and the one commit that keeps what came of both."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.common.errors import ServiceError
 from services.image.adapters import generations as rows
 from services.image.adapters import spool
 from services.image.adapters.gallery import digest
@@ -26,9 +28,12 @@ from services.image.domain.generations import (
     broken_picture,
     missing_picture,
 )
+from services.image.references import CheckedInputs, References
 from services.models.endpoints import EndpointClients
 from services.models.image_bytes import Image
+from services.models.image_files import EditFiles
 from services.models.image_requests import CheckedImageRequest
+from services.models.image_streams import OnPreview, unseen
 from services.models.images import ImageAdapter, ImageAnswer
 from services.models.money import UNPRICED, cost_shares, usage_shares
 from services.models.paid_calls import Lease, Opened, PaidCall, PaidCalls, Performed, may_pass
@@ -76,17 +81,28 @@ class Maker:
         clients: EndpointClients,
         generations: Generations,
         deliverer: Deliverer,
+        references: References,
         *,
         hold_seconds: float,
     ) -> None:
         self._paid_calls = paid_calls
+        self._references = references
         self._adapter = adapter
         self._clients = clients
         self._generations = generations
         self._deliverer = deliverer
         self._hold_seconds = hold_seconds
 
-    async def make(self, opened: Opened, checked: CheckedImageRequest, new: NewGeneration, today: date) -> Generation:
+    async def make(
+        self,
+        opened: Opened,
+        checked: CheckedImageRequest,
+        new: NewGeneration,
+        today: date,
+        *,
+        inputs: CheckedInputs | None = None,
+        on_preview: OnPreview = unseen,
+    ) -> Generation:
         """The generation as it stands after one attempt to store every picture.
 
         Pictures go straight to the gallery, and the settlement of the call says so in one commit. What the gallery has
@@ -97,10 +113,25 @@ class Maker:
             ServiceError: how the paid call failed.
         """
         made: Made | None = None
+        files: EditFiles | None = None
+
+        @asynccontextmanager
+        async def place() -> AsyncIterator[None]:
+            nonlocal files
+            async with self._clients.place(checked.model.endpoint), self._held(inputs) as files:
+                yield
+            files = None
 
         async def perform(lease: Lease) -> Performed[Made]:
             nonlocal made
-            answer = await self._call(opened, checked, lease, today)
+
+            async def once() -> ImageAnswer:
+                lease.check()
+                return await self._adapter.make(
+                    checked, files, idempotency_key=opened.call.id, today=today, on_preview=on_preview
+                )
+
+            answer = await patiently(once)
             pictures = await asyncio.to_thread(_pictures, opened.call, answer, checked.request.n)
             contents = _contents(answer, pictures)
             made = Made(answer, pictures, contents, self._deliverer.begin(_kept(new, opened.call, pictures), contents))
@@ -112,9 +143,13 @@ class Maker:
             await self._keep(connection, new.id, performed)
 
         try:
-            endpoint = checked.model.endpoint
-            call = await self._paid_calls.run(opened, perform, keep, place=lambda: self._clients.place(endpoint))
+            call = await self._paid_calls.run(opened, perform, keep, place=place)
             return await self._delivered(_kept(new, call, made.pictures if made else ()), made)
+        except ServiceError:
+            # The call was settled otherwise before its result was there. It is paid for: the gallery may have it.
+            if made is not None and made.uploads:
+                await asyncio.wait(made.uploads.values())
+            raise
         finally:
             for task in made.uploads.values() if made else ():
                 task.cancel()
@@ -134,12 +169,13 @@ class Maker:
         made.settled.clear()  # of an attempt to commit that failed
         made.settled.update(stored | refused)
 
-    async def _call(self, opened: Opened, checked: CheckedImageRequest, lease: Lease, today: date) -> ImageAnswer:
-        async def once() -> ImageAnswer:
-            lease.check()
-            return await self._adapter.make(checked, idempotency_key=opened.call.id, today=today)
-
-        return await patiently(once)
+    @asynccontextmanager
+    async def _held(self, inputs: CheckedInputs | None) -> AsyncIterator[EditFiles | None]:
+        if inputs is None:
+            yield None
+        else:
+            async with self._references.held(inputs) as files:
+                yield files
 
     async def _delivered(self, kept: Generation, made: Made | None) -> Generation:
         """The generation after its first delivery."""

@@ -14,7 +14,11 @@ from services.image.generating import Generating
 from services.image.helpers import Helpers
 from services.image.patience import patience_of
 from services.image.reading import Reading
+from services.image.resolving import Resolving
 from services.image.servicer_helpers import HelperMethods
+from services.image.servicer_resolving import ResolvingMethods
+from services.image.servicer_streams import StreamMethods
+from services.image.streaming import Streaming
 from services.models.paid_calls import State
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -23,16 +27,27 @@ MAX_PAGE = 200
 MODELS_PAGE = 100
 
 
-class ImageServicer(HelperMethods, rpc.ImageServiceServicer):
+class ImageServicer(HelperMethods, ResolvingMethods, StreamMethods, rpc.ImageServiceServicer):
     """`contentlab.image.v1.ImageService`.
 
     `answer_seconds` is how long a call without a deadline waits for its generation.
     """
 
-    def __init__(self, generating: Generating, reading: Reading, helpers: Helpers, *, answer_seconds: float) -> None:
+    def __init__(
+        self,
+        generating: Generating,
+        streaming: Streaming,
+        reading: Reading,
+        helpers: Helpers,
+        resolving: Resolving,
+        *,
+        answer_seconds: float,
+    ) -> None:
         self._generating = generating
+        self._streaming = streaming
         self._reading = reading
         self._helpers = helpers
+        self._resolving = resolving
         self._answer_seconds = answer_seconds
 
     async def GenerateImages(  # noqa: D102, N802 - gRPC's name, the contract's meaning

@@ -24,6 +24,15 @@ class ImageSettings(ServiceSettings, DatabaseSettings, ModelSettings):
     provider_max_bytes: int = Field(
         512 * 1024 * 1024, ge=1024, description="largest answer of a provider in bytes; it is held in memory"
     )
+    # Inline images of 20 MB and what is around them; the rest of the suite never needs more than 4 MiB.
+    max_receive_bytes: int = Field(
+        32 * 1024 * 1024, ge=64 * 1024, le=64 * 1024 * 1024, description="largest request message in bytes"
+    )
+    max_reference_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=1024,
+        description="bytes of images to edit that are in memory at a time, and of inline ones as many again",
+    )
     max_generations: int = Field(256, ge=1, le=10_000, description="generations under way in one process")
     # A call that is cut off has an unknown outcome: whoever began one before SIGTERM may see it end and be stored.
     drain_seconds: float = Field(

@@ -64,6 +64,7 @@ class CheckedImageRequest:
     model: ImageModel
     parameters: Mapping[str, str | int]
     partial_images: int = 0
+    operation: Operation = "generate"
 
 
 def check_image_request(
@@ -92,7 +93,7 @@ def check_image_request(
         violations += _stream_violations(partial_images, parameters, model_id, model)
     if violations:
         raise unsupported(model_id, violations)
-    return CheckedImageRequest(request, model_id, model, parameters, partial_images)
+    return CheckedImageRequest(request, model_id, model, parameters, partial_images, operation)
 
 
 def refused_defaults(model_id: str, model: ImageModel) -> list[Violation]:

@@ -42,6 +42,10 @@ Event = Completed | Problem | tuple[int, bytes] | None
 InThread = Callable[[Callable[[bytes], Event], bytes], Awaitable[Event]]
 
 
+def unseen(_: Preview) -> None:
+    """Nobody looks at previews."""
+
+
 class Lines:
     """Server-sent events in bytes that come in pieces (WHATWG HTML, 9.2.6): their data, comments and names left out."""
 

@@ -16,7 +16,7 @@ from services.models.failures import CallFailed, bad_response, content_rejected,
 from services.models.image_bytes import Image, images_of
 from services.models.image_files import EditFiles
 from services.models.image_requests import CheckedImageRequest, wire_body
-from services.models.image_streams import Event, ImageStream, OnPreview, Preview
+from services.models.image_streams import Event, ImageStream, OnPreview, unseen
 from services.models.money import UNPRICED, Cost, TokenPrice, cost_of
 from services.models.registry import Registry
 from services.models.rows import Dialect, TextModel
@@ -58,10 +58,6 @@ class Reading:
         return image_usage(raw, self.dialect.usage, has_image_inputs=self.has_pictures)
 
 
-def _unseen(_: Preview) -> None:
-    """Nobody looks at previews."""
-
-
 @asynccontextmanager
 async def _post(
     client: Client,
@@ -100,7 +96,7 @@ class ImageAdapter:
         *,
         idempotency_key: str,
         today: date,
-        on_preview: OnPreview = _unseen,
+        on_preview: OnPreview = unseen,
     ) -> ImageAnswer:
         """Makes images from a prompt, or with `files` from these and a prompt.
 

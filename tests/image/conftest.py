@@ -9,6 +9,8 @@ import pytest_asyncio
 
 from tests.conftest import NewDatabase
 from tests.image.galleries import TOKEN, ServedGallery, StoredGallery
+from tests.emulator.harness import Emulator
+from tests.emulator.harness import running as running_emulator
 from tests.image.harness import Service, image_settings, running_image, selection_for
 from tests.support.openai_server import OpenAIServer, openai_server
 
@@ -60,4 +62,21 @@ async def service(
 ) -> AsyncIterator[Service]:
     settings = image_settings(image_database, gallery_target=gallery.address, service_token_file=token_file)
     async with running_image(settings, selection_for(shared_provider.url)) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def emulator() -> AsyncIterator[Emulator]:
+    async with running_emulator() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def emulated(
+    image_database: str, gallery: ServedGallery, emulator: Emulator, token_file: str
+) -> AsyncIterator[Service]:
+    """The service with every shipped model at the emulator."""
+    settings = image_settings(image_database, gallery_target=gallery.address, service_token_file=token_file)
+    selection = selection_for(f"{emulator.url}/v1", dialect="emulator")
+    async with running_image(settings, selection) as running:
         yield running

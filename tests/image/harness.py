@@ -49,6 +49,25 @@ class Service:
         generation: pb.ImageGeneration = await self.stub.GenerateImages(request, timeout=timeout)
         return generation
 
+    async def edit(self, *images: str | bytes, prompt: str = "a harbour", **fields: Any) -> pb.ImageGeneration:
+        """One call of EditImages; inputs are names of assets or bytes."""
+        timeout = fields.pop("timeout", 60)
+        request = pb.EditImagesRequest(prompt=prompt, images=[image_input(one) for one in images], **fields)
+        generation: pb.ImageGeneration = await self.stub.EditImages(request, timeout=timeout)
+        return generation
+
+    async def streamed(self, prompt: str = "a harbour", **fields: Any) -> list[pb.StreamImagesResponse]:
+        """All events of one call of StreamGenerateImages."""
+        request = pb.StreamGenerateImagesRequest(prompt=prompt, **fields)
+        return [event async for event in self.stub.StreamGenerateImages(request, timeout=60)]
+
+    async def streamed_edit(
+        self, *images: str | bytes, prompt: str = "a harbour", **fields: Any
+    ) -> list[pb.StreamImagesResponse]:
+        """All events of one call of StreamEditImages."""
+        request = pb.StreamEditImagesRequest(prompt=prompt, images=[image_input(one) for one in images], **fields)
+        return [event async for event in self.stub.StreamEditImages(request, timeout=60)]
+
     async def ended(self, name: str, *states: str) -> pb.ImageGeneration:
         """The generation as soon as it is in one of the states."""
 
@@ -64,6 +83,16 @@ class Service:
             pb.GetImageGenerationRequest(name=name), timeout=10
         )
         return generation
+
+
+def image_input(source: str | bytes) -> pb.ImageInput:
+    """An asset's name, or bytes."""
+    return pb.ImageInput(asset=source) if isinstance(source, str) else pb.ImageInput(inline=source)
+
+
+def kinds(events: list[pb.StreamImagesResponse]) -> list[str]:
+    """What the events of a stream are, in order."""
+    return [str(event.WhichOneof("event")) for event in events]
 
 
 def image_settings(database_url: str, **overrides: Any) -> ImageSettings:

@@ -19,6 +19,13 @@ def png(width: int, height: int, *, mode: str = "RGB", seed: int = 0) -> bytes:
     return target.getvalue()
 
 
+def encoded(picture: Image.Image, format: str) -> bytes:
+    """The picture as a file of that format, in Pillow's names."""
+    target = io.BytesIO()
+    picture.save(target, format)
+    return target.getvalue()
+
+
 @functools.cache
 def mp4(width: int = 64, height: int = 48, *, frames: int = 10, rate: int = 10, codec: str = "libx264") -> bytes:
     """A video that grows brighter from frame to frame; the same bytes every time."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from services.models.image_requests import References
+
 MAX_INLINE_BYTES = 20_000_000
 """The contract's limit of inline images in one request."""
 
@@ -63,6 +65,10 @@ class EditInputs:
             yield "mask", Role.MASK, self.mask
         if self.markup is not None:
             yield "markup", Role.MARKUP, self.markup
+
+    def asked(self) -> References:
+        """What the registry has to say about."""
+        return References(len(self.images), mask=self.mask is not None, markup=self.markup is not None)
 
     @property
     def inline_bytes(self) -> int:

@@ -25,7 +25,7 @@ class Placement:
 class GenerateRequest:
     """A request of `GenerateImages`, or with `inputs` of `EditImages`, or of either as a stream.
 
-    `partial_images` is None unless the caller reads a stream.
+    `partial_images` are the previews that the reader of a stream wants.
     """
 
     image: ImageRequest
@@ -33,7 +33,7 @@ class GenerateRequest:
     request_id: str = ""
     validate_only: bool = False
     inputs: EditInputs | None = None
-    partial_images: int | None = None
+    partial_images: int = 0
 
     @property
     def method(self) -> str:
