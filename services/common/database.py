@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 import psycopg
 import structlog
-from sqlalchemy import MetaData, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import MetaData, event, text
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -24,6 +24,9 @@ NAMING_CONVENTION = {
 }
 
 NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
+
+_ABSENT = (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.IdleInTransactionSessionTimeout)
+"""Not of psycopg's OperationalError: a server that has become a standby, and one that ended a frozen transaction."""
 
 _log = structlog.get_logger(__name__)
 
@@ -81,7 +84,7 @@ def create_engine(
     `idle_in_transaction_timeout` (seconds, 0: none) frees the locks of a process that was frozen in a transaction.
     `server_settings` are of the server's, for this engine's connections.
     """
-    return create_async_engine(
+    engine = create_async_engine(
         sqlalchemy_url(settings.database_url.get_secret_value()),
         pool_size=settings.database_pool_size,
         max_overflow=settings.database_pool_overflow,
@@ -97,6 +100,15 @@ def create_engine(
             server_settings=server_settings,
         ),
     )
+    event.listen(engine.sync_engine, "handle_error", _leave_standby)
+    return engine
+
+
+def _leave_standby(context: ExceptionContext) -> None:
+    """After a failover a connection to the old primary stays alive and read-only: the next one may lead elsewhere."""
+    if isinstance(context.original_exception, psycopg.errors.ReadOnlySqlTransaction):
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False
 
 
 async def is_reachable(engine: AsyncEngine, *, deadline: float = 2.0) -> bool:
@@ -139,8 +151,9 @@ def is_statement_timeout(error: BaseException) -> bool:
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Whether the database, and not the statement, is at fault: connection lost or refused, server stopping,
-    too many connections, pool exhausted. Trying again later can help; whether that is safe the caller knows."""
+    """Whether the database, and not the statement, is at fault: connection lost or refused, server stopping or
+    read-only, too many connections, pool exhausted, deadlock. Trying again later can help; whether that is safe the
+    caller knows."""
     return any(_is_connectivity(cause) for cause in _causes(error))
 
 
@@ -148,6 +161,8 @@ def _is_connectivity(error: BaseException) -> bool:
     match error:
         case PoolTimeoutError():
             return True
+        case psycopg.InternalError():
+            return isinstance(error, _ABSENT)
         case psycopg.OperationalError() | psycopg.InterfaceError():
             return not isinstance(error, psycopg.errors.QueryCanceled)
         case DBAPIError():

@@ -161,6 +161,37 @@ async def test_a_server_that_ends_a_session_is_unavailable_and_the_pool_recovers
     assert await scalar(engine, "SELECT 1") == 1
 
 
+async def test_a_server_that_ends_an_idle_transaction_is_unavailable(database_url: str) -> None:
+    settings = DatabaseSettings(database_url=SecretStr(database_url))
+    engine = create_engine(settings, application_name="frozen", idle_in_transaction_timeout=0.1)
+    async with engine.connect() as frozen:
+        await frozen.execute(sa.text("SELECT 1"))
+        await asyncio.sleep(0.5)
+        with pytest.raises(DBAPIError) as error:
+            await frozen.execute(sa.text("SELECT 1"))
+    assert is_unavailable(error.value)
+    assert is_unavailable(psycopg.errors.IdleInTransactionSessionTimeout())
+    await engine.dispose()
+
+
+async def test_a_server_that_has_become_read_only_is_unavailable_and_its_connection_is_left(database_url: str) -> None:
+    settings = DatabaseSettings(database_url=SecretStr(database_url), database_pool_size=1, database_pool_overflow=0)
+    engine = create_engine(settings, application_name="writer")
+    before = await scalar(engine, "SELECT pg_backend_pid()")
+    async with engine.connect() as connection:
+        await connection.execute(sa.text("SET TRANSACTION READ ONLY"))
+        with pytest.raises(DBAPIError) as error:
+            await connection.execute(sa.text("CREATE TABLE never (id int)"))
+    assert is_unavailable(error.value)
+    assert await scalar(engine, "SELECT pg_backend_pid()") != before
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("error", [psycopg.errors.DeadlockDetected(), psycopg.errors.SerializationFailure()])
+def test_a_transaction_that_lost_against_another_may_be_tried_again(error: Exception) -> None:
+    assert is_unavailable(error)
+
+
 async def test_idle_connections_that_died_are_replaced_without_an_error(
     through_proxy: AsyncEngine, proxy: Proxy
 ) -> None:
