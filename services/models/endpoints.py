@@ -12,7 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 import structlog
-from openai import AsyncOpenAI, Omit
+from openai import AsyncAzureOpenAI, AsyncOpenAI, Omit
 
 from services.models.failures import CallFailed, not_ready
 from services.models.registry import Registry
@@ -108,15 +108,7 @@ class EndpointClients:
 
     def _make(self, endpoint: Endpoint) -> Client:
         secret = endpoint.key.get_secret_value() if endpoint.auth == "key" and endpoint.key else ""
-        client = AsyncOpenAI(
-            base_url=endpoint.base_url,
-            api_key=secret or _NO_KEY,
-            organization=endpoint.organization,
-            # A retry by the SDK would be a second call that nobody counted.
-            max_retries=0,
-            timeout=self._timeout(),
-            http_client=self._http_client(endpoint.base_url),
-        )
+        client = self._azure(endpoint, secret) if endpoint.api_version else self._openai(endpoint, secret)
         self._closing.append(client.close)
         # The SDK takes what it is not given from the process's environment, whatever the endpoint is. For the headers
         # of OPENAI_CUSTOM_HEADERS, another server's credentials perhaps, it has no argument that says "none".
@@ -130,6 +122,31 @@ class EndpointClients:
             headers["Authorization"] = Omit()
         token = self._token_provider(endpoint) if endpoint.auth == "entra" else None
         return Client(client, headers, secret, token)
+
+    def _openai(self, endpoint: Endpoint, secret: str) -> AsyncOpenAI:
+        return AsyncOpenAI(
+            base_url=endpoint.base_url,
+            api_key=secret or _NO_KEY,
+            organization=endpoint.organization,
+            # A retry by the SDK would be a second call that nobody counted.
+            max_retries=0,
+            timeout=self._timeout(),
+            http_client=self._http_client(endpoint.base_url),
+        )
+
+    def _azure(self, endpoint: Endpoint, secret: str) -> AsyncAzureOpenAI:
+        """The SDK's client for Azure's dated versions: it puts the deployment into the path, and sends `api-key`."""
+        client = AsyncAzureOpenAI(
+            azure_endpoint=endpoint.base_url,
+            api_version=endpoint.api_version,
+            api_key=secret or _NO_KEY,
+            max_retries=0,
+            timeout=self._timeout(),
+            http_client=self._http_client(endpoint.base_url),
+        )
+        # Without it the SDK sends the key; of the environment's token it has no argument that says "none".
+        client._azure_ad_token = None if secret else _NO_KEY
+        return client
 
     def _timeout(self) -> httpx2.Timeout:
         return httpx2.Timeout(self._seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)

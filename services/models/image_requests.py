@@ -102,9 +102,17 @@ def refused_defaults(model_id: str, model: ImageModel) -> list[Violation]:
     return list(_violations(bare, _missing_defaults(bare, model), model_id, model))
 
 
-def wire_body(checked: CheckedImageRequest, *, send_model: bool, response_format: str | None) -> dict[str, Any]:
+def wire_body(
+    checked: CheckedImageRequest,
+    *,
+    send_model: bool,
+    response_format: str | None,
+    user_field: str = "safety_identifier",
+) -> dict[str, Any]:
     """The parameters of `POST /images/generations` and `/images/edits`."""
     body: dict[str, Any] = {"prompt": checked.request.prompt, **checked.parameters}
+    if "safety_identifier" in body:
+        body[user_field] = body.pop("safety_identifier")
     svg_model, effort = body.pop("svg_model", None), body.pop("svg_reasoning_effort", None)
     if svg_model:
         body["svg"] = {"model": svg_model} | ({"reasoning": {"effort": effort}} if effort else {})

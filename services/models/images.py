@@ -108,7 +108,12 @@ class ImageAdapter:
         dialect = self._registry.dialect(checked.model)
         client = await self._clients.client(checked.model.endpoint)
         headers = {**client.headers, "Idempotency-Key": idempotency_key}
-        body = wire_body(checked, send_model=dialect.send_model, response_format=dialect.response_format)
+        body = wire_body(
+            checked,
+            send_model=dialect.send_model,
+            response_format=dialect.response_format,
+            user_field=dialect.user_field,
+        )
         call = _post(client, headers, body, files.form(dialect.mask_field) if files else None)
         reading = Reading(checked, dialect, today, has_pictures=files is not None)
         if checked.partial_images:

@@ -145,6 +145,9 @@ def build(catalogue: Catalogue, endpoints: Mapping[str, Endpoint], bindings: Map
     dialects = {name: _validated(Dialect, f"dialects.{name}", row) for name, row in catalogue.dialects.items()}
     for name, endpoint in endpoints.items():
         _known(endpoint.dialect, dialects, f"endpoints.{name}.dialect")
+        if dialects[endpoint.dialect].deployment_in_path != bool(endpoint.api_version):
+            needs = "goes with" if endpoint.api_version else "is needed for"
+            raise RegistryError(f"endpoints.{name}.api_version: {needs} a dialect like azure-legacy")
     prices = {
         name: [_validated(PriceRow, f"prices.{name}", row) for row in rows] for name, rows in catalogue.prices.items()
     }
@@ -185,7 +188,8 @@ def _restrict(model: ImageModel | TextModel, dialect: Dialect) -> ImageModel | T
     if isinstance(model, TextModel):
         return model
     gone = dialect.unsupported_parameters
-    qualities = dialect.qualities if dialect.qualities and model.qualities else model.qualities
+    words = dialect.qualities if dialect.qualities and model.qualities else model.qualities
+    qualities = tuple(word for word in words if word not in dialect.unsupported_qualities)
     operations = tuple(one for one in model.operations if one != "edit" or dialect.edits)
     formats = tuple(name for name in model.formats if name not in dialect.unsupported_formats)
     sizes = tuple(size for size in model.size_rule.fixed if size not in dialect.unsupported_sizes)

@@ -48,6 +48,10 @@ class Dialect(Row):
 
     # Of image requests; a chat always names its model.
     send_model: bool = True
+    # The path names the deployment, and every request a dated version of the API: Azure's older surface.
+    deployment_in_path: bool = False
+    # What the end user's identifier is called; `user` is the older name.
+    user_field: Literal["safety_identifier", "user"] = "safety_identifier"
     response_format: Literal["b64_json"] | None = None
     usage: UsageNames = "images"
     not_accepted: tuple[NotAccepted, ...] = ()
@@ -56,7 +60,8 @@ class Dialect(Row):
     unsupported_parameters: tuple[str, ...] = ()
     unsupported_formats: tuple[str, ...] = ()
     unsupported_sizes: tuple[str, ...] = ()
-    # The only qualities there are, where a model has any; empty: those of the model.
+    unsupported_qualities: tuple[str, ...] = ()
+    # The words that stand in the place of a model's qualities, where it has any; empty: its own.
     qualities: tuple[str, ...] = ()
     # Whether there is `POST /images/edits`, and under which name its form has the mask; empty: masks have no effect.
     edits: bool = True
@@ -111,6 +116,8 @@ class Endpoint(Row):
     key: Annotated[SecretStr, AfterValidator(secret_header_value)] | None = Field(default=None, exclude=True)
     organization: Annotated[str, AfterValidator(header_value)] = ""
     entra_scope: str = "https://cognitiveservices.azure.com/.default"
+    # Of a dialect with the deployment in the path, where `base_url` is the resource's address.
+    api_version: str = Field(default="", pattern=r"^(\d{4}-\d{2}-\d{2}(-preview)?)?$")
 
     @property
     def configured(self) -> bool:

@@ -1,5 +1,6 @@
 """The variables of the system that this suite replaces: each takes effect or is named in a warning."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -14,11 +15,15 @@ _KINDS: Mapping[str, tuple[str, str, str]] = {
     "text": ("LLM", "LLM_MODEL", "text"),
 }
 
+API_VERSION = "AOAI_API_VERSION"
+"""A date means Azure's older surface, with the deployment in the path; unset it is the v1 API, which has no dates."""
+UNDATED = ("", "v1", "preview", "latest")
+_DATED = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
+
 # Of each kind, after its prefix.
 AZURE_VARIABLES = ("AOAI_RESOURCE", "DEPLOYMENT", "AOAI_API_KEY")
 
 WITHOUT_MEANING: Mapping[str, str] = {
-    "AOAI_API_VERSION": "the v1 API of Azure OpenAI has no dated versions",
     "SORA_API_VERSION": "the v1 API of Azure OpenAI has no dated versions",
     "GPT_IMAGE_MAX_TOKENS": "image models have no such limit",
     "GPT_IMAGE_MAX_FILE_SIZE_MB": "the contract sets the limit of inline images",
@@ -82,7 +87,7 @@ def _azure(catalogue: Catalogue, environ: Mapping[str, str]) -> tuple[dict[str, 
         if deployment in rows:
             raise RegistryError(f"{prefix}_DEPLOYMENT is {deployment!r} like another kind's: give it a registry file")
         key = environ.get(f"{prefix}_AOAI_API_KEY", "").strip()
-        fields = {"base_url": _resource_url(resource), "dialect": "azure-v1", "auth": "key" if key else "entra"}
+        fields = {**_surface(resource, environ.get(API_VERSION, "")), "auth": "key" if key else "entra"}
         place = f"{prefix}_AOAI_RESOURCE or {prefix}_AOAI_API_KEY"
         endpoints[f"azure-{kind}"] = endpoint_of(place, {**fields, "key": key or None})
         base = environ.get(base_variable) or deployment
@@ -98,11 +103,18 @@ def _row_of(catalogue: Catalogue, base: str, profile: str) -> dict[str, Any]:
     return {**row, "default": True}
 
 
-def _resource_url(resource: str) -> str:
-    """The seed took the resource's name; its whole address is understood too."""
-    resource = resource.strip()
+def _surface(resource: str, version: str) -> dict[str, str]:
+    """The resource's v1 API, or with a dated version the surface that has such.
+
+    The seed took the resource's name; its whole address is understood too.
+    """
+    resource, version = resource.strip(), version.strip()
     host = resource if resource.startswith(("http://", "https://")) else f"https://{resource}.openai.azure.com"
-    return f"{host.rstrip('/')}/openai/v1"
+    if version in UNDATED:
+        return {"base_url": f"{host.rstrip('/')}/openai/v1", "dialect": "azure-v1"}
+    if not _DATED.fullmatch(version):
+        raise RegistryError(f"{API_VERSION} is {version!r}: neither a date like 2025-04-01-preview nor v1")
+    return {"base_url": host, "dialect": "azure-legacy", "api_version": version}
 
 
 def _with_settings(catalogue: Catalogue, row: Table, environ: Mapping[str, str]) -> Table:

@@ -26,7 +26,7 @@ from services.models.registry import (
     table_of,
 )
 from services.models.rows import Endpoint, ImageModel, header_value, http_url, secret_header_value
-from services.models.seed import AZURE_VARIABLES, DEFAULTS, seed_registry, seed_warnings
+from services.models.seed import API_VERSION, AZURE_VARIABLES, DEFAULTS, seed_registry, seed_warnings
 
 Provider = Literal["registry", "seed", "openai_base_url", "openai", "emulator"]
 
@@ -38,6 +38,7 @@ _WITH_KEY = frozenset({"seed-openai", "openai_base_url", "openai"})
 _READ_BY: Mapping[str, frozenset[str]] = {
     "MODEL_PROVIDER": frozenset({"seed-azure", "seed-openai"}),
     **{f"{kind}_{name}": _AZURE for kind in ("IMAGEGEN", "LLM") for name in AZURE_VARIABLES},
+    API_VERSION: _AZURE,
     "OPENAI_BASE_URL": frozenset({"openai_base_url"}),
     "CONTENTLAB_OPENAI_DIALECT": frozenset({"openai_base_url"}),
     "OPENAI_API_KEY": _WITH_KEY,

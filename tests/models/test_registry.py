@@ -15,7 +15,9 @@ HERE = Endpoint(base_url="http://127.0.0.1:1/v1")
 
 
 def bound(dialect: str = "openai") -> Registry:
-    return bind_all(shipped(), "here", Endpoint(base_url="http://127.0.0.1:1/v1", dialect=dialect), "", "")
+    version = "2025-04-01-preview" if dialect == "azure-legacy" else ""
+    endpoint = Endpoint(base_url="http://127.0.0.1:1/v1", dialect=dialect, api_version=version)
+    return bind_all(shipped(), "here", endpoint, "", "")
 
 
 def image_model(registry: Registry, name: str) -> ImageModel:

@@ -145,7 +145,7 @@ def test_a_deployment_takes_what_its_model_takes(monkeypatch: pytest.MonkeyPatch
     assert named.shutdown_date == date(2026, 12, 1)
     told = chosen({**AZURE, "IMAGE_MODEL": "gpt-image-2.5-flare"}, monkeypatch).registry.models["pictures"]
     assert isinstance(told, ImageModel)
-    assert "max" in told.qualities
+    assert "markup" in told.parameters
     assert told.price == "gpt-image-2"
     unknown = chosen(AZURE, monkeypatch).registry.models["pictures"]
     assert unknown.price == ""
