@@ -61,8 +61,8 @@ def _to_price(price: TokenPrice) -> pb.TokenPrice:
     )
 
 
-def to_environment(selection: Selection, today: date) -> pb.ImageEnvironment:
-    """How the service is set up; no address and no key."""
+def to_environment(selection: Selection, today: date, further: Sequence[str] = ()) -> pb.ImageEnvironment:
+    """How the service is set up, with `further` warnings of its own; no address and no key."""
     registry = selection.registry
     used = {model.endpoint for kind in (ImageModel, TextModel) for _, model in registry.of_kind(kind)}
     return pb.ImageEnvironment(
@@ -77,7 +77,7 @@ def to_environment(selection: Selection, today: date) -> pb.ImageEnvironment:
         default_model=registry.default(ImageModel),
         text_model=registry.default(TextModel),
         max_inline_bytes=MAX_INLINE_BYTES,
-        warnings=[*selection.warnings, *_lifecycle_warnings(registry, today)],
+        warnings=[*selection.warnings, *_lifecycle_warnings(registry, today), *further],
     )
 
 

@@ -1,6 +1,6 @@
 """What the service shows of what there is: generations and paid calls of the caller, models, settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 
 from services.common.caller import current_caller
@@ -18,12 +18,19 @@ class Reading:
     """Everything is scoped to the present caller's principal: what belongs to others is not there."""
 
     def __init__(
-        self, generations: Generations, paid_calls: PaidCalls, selection: Selection, *, today: Callable[[], date]
+        self,
+        generations: Generations,
+        paid_calls: PaidCalls,
+        selection: Selection,
+        *,
+        today: Callable[[], date],
+        model_warnings: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._generations = generations
         self._paid_calls = paid_calls
         self.selection = selection
         self.today = today
+        self.model_warnings = model_warnings
 
     @property
     def registry(self) -> Registry:

@@ -50,6 +50,8 @@ class Dialect(Row):
     send_model: bool = True
     # The path names the deployment, and every request a dated version of the API: Azure's older surface.
     deployment_in_path: bool = False
+    # Whether `GET /models` names every model that can be called.
+    lists_all_models: bool = False
     # What the end user's identifier is called; `user` is the older name.
     user_field: Literal["safety_identifier", "user"] = "safety_identifier"
     response_format: Literal["b64_json"] | None = None
