@@ -65,8 +65,9 @@ class Streaming:
         with channel.watched() as queue:
             while not ending.done():
                 getting = asyncio.create_task(queue.get())
-                await asyncio.wait({getting, ending}, return_when=asyncio.FIRST_COMPLETED)
-                if getting.done():
-                    yield getting.result()
-                else:
+                try:
+                    await asyncio.wait({getting, ending}, return_when=asyncio.FIRST_COMPLETED)
+                    if getting.done():
+                        yield getting.result()
+                finally:
                     getting.cancel()
