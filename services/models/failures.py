@@ -37,6 +37,8 @@ CONTENT_CODES = frozenset(
         "ResponsibleAIPolicyViolation",
     }
 )
+# LiteLLM's proxy replaces the provider's code by the status; the class of its own error begins the message.
+CONTENT_MESSAGES = ("litellm.ContentPolicyViolationError:",)
 QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
 # Raised before the first byte of the request is written.
@@ -167,7 +169,10 @@ def is_content_rejection(body: Mapping[str, Any]) -> bool:
     """Whether an error object says that the content was refused, in any of the providers' ways."""
     inner = body.get("innererror") or body.get("inner_error")
     codes = [body.get("code"), body.get("type"), inner.get("code") if isinstance(inner, Mapping) else None]
-    return any(code in CONTENT_CODES for code in codes if isinstance(code, str))
+    if any(code in CONTENT_CODES for code in codes if isinstance(code, str)):
+        return True
+    message = body.get("message")
+    return isinstance(message, str) and message.startswith(CONTENT_MESSAGES)
 
 
 def _of_status(error: openai.APIStatusError, dialect: Dialect, secret: str) -> CallFailed:
