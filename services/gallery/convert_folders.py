@@ -42,7 +42,7 @@ def above_of(request: pb.ListFoldersRequest) -> FolderRef | None:
 
 
 def position_of(page: Page) -> str | None:
-    """The path with which the page before ended; `page` was read with the keys `(str,)`."""
+    """The path with which the page before ended, as seen from the listed folder; `page` was read with keys `(str,)`."""
     match page.position:
         case (str() as path,):
             return path
@@ -67,8 +67,11 @@ def folder_message(folder: FolderRecord) -> pb.Folder:
     )
 
 
-def list_response(found: list[FolderRecord], page: Page) -> pb.ListFoldersResponse:
-    """A page of what was found, which is one more than the page takes when there is another one."""
+def list_response(found: list[FolderRecord], page: Page, beginning: str) -> pb.ListFoldersResponse:
+    """A page of what was found, which is one more than the page takes when there is another one.
+
+    The token leaves out the `beginning` of all paths, which a renaming may change.
+    """
     response = pb.ListFoldersResponse()
     size = 0
     for folder in found[: page.size]:
@@ -79,5 +82,5 @@ def list_response(found: list[FolderRecord], page: Page) -> pb.ListFoldersRespon
         response.folders.append(message)
     shown = len(response.folders)
     if shown < len(found):
-        response.next_page_token = page.next_token(found[shown - 1].path)
+        response.next_page_token = page.next_token(found[shown - 1].path.removeprefix(beginning))
     return response

@@ -32,8 +32,8 @@ class FolderTree:
 
     async def list_page(
         self, owner: str, *, below: FolderRef | None, after: str | None, size: int
-    ) -> list[FolderRecord]:
-        """Folders by path, behind the path `after`: see `Folders.list_page`."""
+    ) -> tuple[str, list[FolderRecord]]:
+        """Folders by path, and what all of these paths begin with: see `Folders.list_page`."""
         return await self._folders.list_page(owner, below=below, after=after, size=size)
 
     async def rename(self, owner: str, folder_id: str, new_path: str, *, etag: str) -> FolderRecord:

@@ -43,8 +43,8 @@ class FolderMethods:
         )
         above, after = convert_folders.above_of(request), convert_folders.position_of(page)
         owner = current_caller().principal
-        found = await self._folders.list_page(owner, below=above, after=after, size=page.size + 1)
-        return convert_folders.list_response(found, page)
+        beginning, found = await self._folders.list_page(owner, below=above, after=after, size=page.size + 1)
+        return convert_folders.list_response(found, page, beginning)
 
     async def RenameFolder(  # noqa: D102, N802 - gRPC's name, the contract's meaning
         self, request: pb.RenameFolderRequest, context: Context

@@ -24,7 +24,7 @@ CONTENTS = (
     pb.DeleteFolderRequest.MOVE_TO_PARENT,
     pb.DeleteFolderRequest.DELETE,
 )
-PATHS = ("a", "b", "a/a", "a/b", "b/a", "a/a/a", "a/b/b", "b/a/a/b")
+PATHS = ("a", "b", "a/a", "a/b", "b/a", "a/a/a", "a/a/b", "a/b/b", "b/a/a/b")
 ASSETS = 6
 
 

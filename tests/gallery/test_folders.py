@@ -1,13 +1,17 @@
 """Folders: made, listed, renamed with all below them, and deleted by a rule for their contents."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
-from services.gallery.adapters import folder_tree
+from services.gallery.adapters import folder_moves, folder_tree
+from services.gallery.adapters.journal import Change, record
 from tests.gallery.counts import drift, multiply
 from tests.gallery.harness import Client, refusal
 from tests.support.media import png
@@ -89,6 +93,17 @@ async def test_only_the_folders_below_one_can_be_listed(user: Client) -> None:
         assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "FOLDER_NOT_FOUND")
 
 
+async def test_a_folder_that_is_renamed_between_two_pages_below_it_skips_none(user: Client) -> None:
+    top = await create(user, "z")
+    for number in range(6):
+        await create(user, f"z/{number}")
+    page = await user.call(pb.ListFoldersRequest(parent_folder=top.name, page_size=3))
+    for new_path in ("a", "zz/deeper"):
+        await rename(user, top, new_path)
+        rest = await user.call(pb.ListFoldersRequest(parent_folder=top.name, page_token=page.next_page_token))
+        assert [folder.path for folder in rest.folders] == [f"{new_path}/{number}" for number in (3, 4, 5)]
+
+
 async def test_a_page_token_belongs_to_its_list(user: Client) -> None:
     for path in "abc":
         await create(user, path)
@@ -167,6 +182,8 @@ async def test_a_folder_moves_up_beside_its_parent(user: Client) -> None:
         ("a//b", "INVALID_FOLDER_PATH"),
         ("a/..", "INVALID_FOLDER_PATH"),
         ("a\0", "INVALID_FIELD"),
+        ("a\x80", "INVALID_FOLDER_PATH"),
+        ("a\x9f/b", "INVALID_FOLDER_PATH"),
         ("", "INVALID_FIELD"),
         ("x" * 1025, "INVALID_FIELD"),
         ("x" * 1023, "INVALID_FOLDER_PATH"),
@@ -278,6 +295,19 @@ async def test_a_folder_may_take_the_path_of_its_parent_that_goes(user: Client) 
     assert await drift(user) == {}
 
 
+async def test_a_folder_may_take_the_path_of_a_sibling_of_its_parent_that_moves_up_as_well(user: Client) -> None:
+    """By code points the deeper of the two comes first, and would take a path that the other still has."""
+    made = {path: await create(user, path) for path in ("x", "x/x", "x/x/y", "x/y", "x/y!")}
+    await remove(user, made["x"], MOVE)
+    assert {folder.path: folder.name for folder in await listed(user)} == {
+        "x": made["x/x"].name,
+        "x/y": made["x/x/y"].name,
+        "y": made["x/y"].name,
+        "y!": made["x/y!"].name,
+    }
+    assert await drift(user) == {}
+
+
 async def test_folders_of_the_same_name_are_not_merged(user: Client) -> None:
     mine, other = await user.upload(PICTURE, folder="p/f/x/y"), await user.upload(PICTURE, folder="p/x")
     asset = await user.upload(PICTURE, folder="p/f")
@@ -289,12 +319,16 @@ async def test_folders_of_the_same_name_are_not_merged(user: Client) -> None:
     assert [(await user.get(a.name)).etag for a in (mine, other, asset)] == [mine.etag, other.etag, asset.etag]
 
 
-async def test_what_would_look_like_a_name_does_not_move_up(user: Client) -> None:
+async def test_what_would_look_like_a_name_does_not_move_up(user: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_tree, "EMPTIED_ASSETS", 10)
     folder = await create(user, "x/folders/abc")
-    top = next(f for f in await listed(user) if f.path == "x")
-    error = await refusal(remove(user, top, MOVE))
+    asset = await user.upload(PICTURE, folder="x")
+    await multiply(user, asset.name[7:], 29)
+    error = await refusal(remove(user, asset.folder, MOVE))
     assert (error.reason, error.fields) == ("INVALID_FOLDER_PATH", ("contents",))
     assert (await user.call(pb.GetFolderRequest(name=folder.name))).path == "x/folders/abc"
+    assert len(await user.names(folder="x")) == 30, "a refusal moves nothing"
+    assert (await user.get(asset.name)).etag == asset.etag
 
 
 async def test_contents_are_deleted_with_all_below(user: Client) -> None:
@@ -341,23 +375,46 @@ async def test_a_deletion_that_was_cut_short_goes_on_when_it_is_repeated(
     monkeypatch.setattr(folder_tree, "EMPTIED_ASSETS", 10)
     asset = await user.upload(PICTURE, folder="f")
     await multiply(user, asset.name[7:], 29)
-    step, steps = folder_tree.Folders.delete_step, 0
+    steps = 0
 
-    async def cut(self: folder_tree.Folders, *arguments: Any, **more: Any) -> bool:
+    async def cut(connection: AsyncConnection, changes: Sequence[Change]) -> None:
         nonlocal steps
         steps += 1
         if steps == 2:
-            raise ConnectionError("the database has gone")
-        return await step(self, *arguments, **more)
+            await connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        await record(connection, changes)
 
-    monkeypatch.setattr(folder_tree.Folders, "delete_step", cut)
-    await refusal(remove(user, asset.folder, DELETE))
+    monkeypatch.setattr(folder_tree, "record", cut)
+    error = await refusal(remove(user, asset.folder, DELETE))
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
     assert len(await user.names()) == 20
     assert await drift(user) == {}
     await remove(user, asset.folder, DELETE)
     assert await user.names() == []
     assert await paths(user) == []
     assert await drift(user) == {}
+
+
+@pytest.mark.parametrize("moving", ["rename", "move to the parent"])
+async def test_more_folders_than_move_at_once_are_refused(
+    user: Client, moving: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their documents would be behind for minutes."""
+    monkeypatch.setattr(folder_moves, "MOVED_FOLDERS", 3)
+    asset = await user.upload(PICTURE, folder="f")
+    for path in ("f/a", "f/b"):
+        await create(user, path)
+    await rename(user, asset.folder, "g")
+    for path in ("g/c", "g/d"):
+        await create(user, path)
+    before = await listed(user)
+    call = rename(user, asset.folder, "h") if moving == "rename" else remove(user, asset.folder, MOVE)
+    error = await refusal(call)
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "TOO_MANY_FOLDERS")
+    assert (error.metadata["maxFolders"], error.resource) == ("3", asset.folder)
+    assert await listed(user) == before
+    await remove(user, asset.folder, DELETE)
+    assert await listed(user) == []
 
 
 async def test_names_and_paths_of_no_folder(user: Client) -> None:

@@ -12,18 +12,24 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.gallery.adapters.folders import create_folder, find_folder, path_key
+from services.gallery.adapters.folder_moves import (
+    folders_below,
+    is_among,
+    is_below,
+    plan_move_up,
+    plan_rename,
+    set_paths,
+)
+from services.gallery.adapters.folders import create_folder, find_folder
 from services.gallery.adapters.journal import Change, lock_owner, record
 from services.gallery.adapters.rows import select_assets, to_asset
 from services.gallery.adapters.tables import asset, folder, folder_removal
 from services.gallery.domain import edits, failures
-from services.gallery.domain.assets import Folder
 from services.gallery.domain.folders import (
     Contents,
     FolderPath,
     FolderRecord,
     FolderRef,
-    check_path,
     check_renaming,
     parent_path,
 )
@@ -50,23 +56,26 @@ class Folders:
 
     async def list_page(
         self, owner: str, *, below: FolderRef | None, after: str | None, size: int
-    ) -> list[FolderRecord]:
-        """At most `size` folders behind the path `after`, by the code points of their paths.
+    ) -> tuple[str, list[FolderRecord]]:
+        """At most `size` folders by the code points of their paths, and what all of these paths begin with.
+
+        They come behind `after`, a path without that beginning: so the folder `below` which they are may get another
+        path between two pages, and none is left out.
 
         Raises:
             NotFound: FOLDER_NOT_FOUND, the folder `below` which they shall be.
         """
         by_path = folder.c.path.collate("C")
-        query = _select().where(folder.c.owner == owner).order_by(by_path).limit(size)
+        query, beginning = _select().where(folder.c.owner == owner).order_by(by_path).limit(size), ""
         async with self._reading.connect() as connection:
             if below is not None:
                 above = await find_folder(connection, owner, below)
                 if above is None:
                     raise failures.folder_not_found(str(below))
-                query = query.where(_is_below(above.path))
+                query, beginning = query.where(is_below(above.path)), above.path + "/"
             if after is not None:
-                query = query.where(by_path > after)
-            return [_to_record(row) for row in await connection.execute(query)]
+                query = query.where(by_path > beginning + after)
+            return beginning, [_to_record(row) for row in await connection.execute(query)]
 
     async def create(self, owner: str, path: FolderPath) -> FolderRecord:
         """A new folder, with its missing parents.
@@ -88,6 +97,7 @@ class Folders:
             NotFound: FOLDER_NOT_FOUND.
             Aborted: ETAG_MISMATCH.
             AlreadyExists: FOLDER_EXISTS.
+            FailedPrecondition: TOO_MANY_FOLDERS.
             InvalidArgument: INVALID_FOLDER_PATH, for it or for one below it.
         """
         async with self._engine.begin() as connection:
@@ -96,14 +106,11 @@ class Folders:
             check_renaming(present, new_path, etag)
             if new_path == present.path:
                 return present
-            if await find_folder(connection, owner, FolderPath(new_path)) is not None:
-                raise failures.folder_exists(new_path)
+            below = await folders_below(connection, owner, present.path)
+            moved = await plan_rename(connection, present, new_path, below)
             if above := parent_path(new_path):
                 await create_folder(connection, owner, FolderPath(above))
-            old = len(present.path)
-            moved = {present.id: new_path}
-            moved |= {f.id: new_path + f.path[old:] for f in await _below(connection, owner, present.path)}
-            await _set_paths(connection, moved, field="new_path")
+            await set_paths(connection, moved)
             return await _get(connection, owner, folder_id)
 
     async def delete_step(self, owner: str, folder_id: str, contents: Contents, *, retention: timedelta) -> bool:
@@ -111,22 +118,22 @@ class Folders:
 
         Raises:
             NotFound: FOLDER_NOT_FOUND.
-            FailedPrecondition: FOLDER_NOT_EMPTY.
+            FailedPrecondition: FOLDER_NOT_EMPTY, TOO_MANY_FOLDERS would move to the parent.
             AlreadyExists: FOLDER_EXISTS, a folder that would move to the parent has the path of another one there.
             InvalidArgument: INVALID_FOLDER_PATH, a folder that would move to the parent can have no such path.
         """
         async with self._engine.begin() as connection:
             await lock_owner(connection, owner)
             doomed = await _get(connection, owner, folder_id)
-            below = await _below(connection, owner, doomed.path)
+            below = await folders_below(connection, owner, doomed.path)
             if contents is Contents.REFUSE and (doomed.asset_count or below):
                 raise failures.folder_not_empty(doomed.name)
-            moved = await _to_parent(connection, doomed, below) if contents is Contents.MOVE_TO_PARENT else {}
+            moved = await plan_move_up(connection, doomed, below) if contents is Contents.MOVE_TO_PARENT else {}
             leaving = [doomed.id, *(f.id for f in below if contents is Contents.DELETE)]
             if not await _empty(connection, doomed, leaving, contents, retention):
                 return False
             await _remove(connection, leaving)
-            await _set_paths(connection, moved, field="contents")
+            await set_paths(connection, moved)
             return True
 
 
@@ -162,62 +169,13 @@ def _to_record(row: sa.Row[Any]) -> FolderRecord:
     )
 
 
-def _is_below(path: str) -> sa.ColumnElement[bool]:
-    return sa.func.starts_with(folder.c.path, path + "/")
-
-
-def _is_among(column: sa.Column[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
-    """One parameter for any number of values; a list of parameters ends at 65,535."""
-    return column == sa.any_(sa.cast(list(values), ARRAY(column.type)))
-
-
-async def _below(connection: AsyncConnection, owner: str, path: str) -> list[Folder]:
-    """From the top down."""
-    query = sa.select(folder.c.id, folder.c.path).where(folder.c.owner == owner, _is_below(path))
-    query = query.order_by(folder.c.path.collate("C"))
-    return [Folder(row.id, row.path) for row in await connection.execute(query)]
-
-
-async def _to_parent(connection: AsyncConnection, doomed: FolderRecord, below: Sequence[Folder]) -> dict[str, str]:
-    """The new paths of the folders below one whose contents move to its parent.
-
-    Nothing is merged: the caller would not know whose assets are whose. A folder may take the path of the one that is
-    deleted.
-    """
-    above = parent_path(doomed.path)
-    prefix, cut = above + "/" if above else "", len(doomed.path) + 1
-    moved = {f.id: prefix + f.path[cut:] for f in below}
-    keys = [path_key(path) for path in moved.values()]
-    stays = ~_is_among(folder.c.id, [doomed.id, *moved])
-    taken = sa.select(folder.c.path).where(folder.c.owner == doomed.owner, _is_among(folder.c.path_key, keys), stays)
-    if (path := await connection.scalar(taken.order_by(folder.c.path.collate("C")).limit(1))) is not None:
-        raise failures.folder_exists(path)
-    return moved
-
-
-async def _set_paths(connection: AsyncConnection, paths: dict[str, str], *, field: str) -> None:
-    """Gives folders their new paths, in this order; each must be one that a folder may have.
-
-    One by one and from the top down, because a folder may take the path that the one above it leaves.
-    """
-    if not paths:
-        return
-    now = sa.func.clock_timestamp()
-    this = sa.update(folder).where(folder.c.id == sa.bindparam("this_id"))
-    values: dict[str, Any] = {"path": sa.bindparam("path"), "path_key": sa.bindparam("path_key")}
-    rows = [
-        {"this_id": folder_id, "path": check_path(path, field=field), "path_key": path_key(path)}
-        for folder_id, path in paths.items()
-    ]
-    await connection.execute(this.values(**values, revision=folder.c.revision + 1, update_time=now), rows)
-
-
 async def _empty(
     connection: AsyncConnection, doomed: FolderRecord, leaving: Sequence[str], contents: Contents, retention: timedelta
 ) -> bool:
     """Lets the next assets leave the folders; True: these were the last."""
-    query = select_assets(full=False).where(asset.c.owner == doomed.owner, _is_among(asset.c.folder_id, leaving))
-    query = query.order_by(asset.c.id).limit(EMPTIED_ASSETS + 1).with_for_update(of=asset, key_share=True)
+    next_ids = list(await connection.scalars(_first_assets(doomed.owner, leaving, EMPTIED_ASSETS + 1)))
+    query = select_assets(full=False).where(is_among(asset.c.id, next_ids)).order_by(asset.c.id)
+    query = query.with_for_update(of=asset, key_share=True)
     found = [to_asset(row) for row in (await connection.execute(query)).mappings()]
     above = parent_path(doomed.path)
     parent = await find_folder(connection, doomed.owner, FolderPath(above)) if above else None
@@ -244,8 +202,21 @@ async def _empty(
     return len(found) <= EMPTIED_ASSETS
 
 
+def _first_assets(owner: str, folder_ids: Sequence[str], number: int) -> sa.Select[tuple[str]]:
+    """Folder by folder and in the order of their index: by any other, the whole library might be walked for them."""
+    ids = sa.func.unnest(sa.cast(list(folder_ids), ARRAY(sa.Text))).table_valued("id").render_derived(name="leaving")
+    inside = sa.select(asset.c.id).where(
+        asset.c.owner == owner, asset.c.folder_id == sa.cast(ids.c.id, asset.c.folder_id.type)
+    )
+    by_index = (asset.c.owner, asset.c.folder_id, asset.c.delete_time.is_(None), asset.c.create_time, asset.c.id)
+    first = inside.order_by(*by_index).limit(number).lateral()
+    return sa.select(first.c.id).select_from(ids, first).limit(number)
+
+
 async def _remove(connection: AsyncConnection, folder_ids: Sequence[str]) -> None:
     """Deletes the rows of empty folders and leaves word for whoever removes their documents."""
-    await connection.execute(sa.delete(folder).where(_is_among(folder.c.id, folder_ids)))
+    await connection.execute(sa.delete(folder).where(is_among(folder.c.id, folder_ids)))
     removals = [{"folder_id": folder_id} for folder_id in folder_ids]
-    await connection.execute(insert(folder_removal).on_conflict_do_nothing(), removals)
+    order, now = insert(folder_removal), sa.func.clock_timestamp()
+    anew = order.on_conflict_do_update(index_elements=["folder_id"], set_={"create_time": now, "try_time": now})
+    await connection.execute(anew, removals)

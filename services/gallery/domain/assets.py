@@ -163,5 +163,5 @@ class Asset:
 
     @property
     def etag(self) -> str:
-        """Opaque; another one after every change."""
-        return hashlib.sha256(f"{self.id}:{self.revision}".encode()).hexdigest()[:16]
+        """Opaque; another one after every change, also when a revision comes again because the index was restored."""
+        return hashlib.sha256(f"{self.id}:{self.revision}:{self.update_time.timestamp()}".encode()).hexdigest()[:16]

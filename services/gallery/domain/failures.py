@@ -106,9 +106,7 @@ def variant_not_found(name: str, variant: str) -> NotFound:
 
 def derivative_not_made() -> Unavailable:
     """It takes longer than a request may wait, or did not work this time."""
-    return Unavailable(
-        Reason.UNAVAILABLE, "This variant is not made yet; try again.", retry_safe=True, retry_after=5.0
-    )
+    return Unavailable(Reason.UNAVAILABLE, "This variant is not made yet; try again.", retry_safe=True, retry_after=5.0)
 
 
 def not_implemented(field: str, what: str) -> Unimplemented:
@@ -141,6 +139,16 @@ def folder_not_empty(name: str) -> FailedPrecondition:
     return FailedPrecondition(
         "FOLDER_NOT_EMPTY",
         f"{name} has contents: say with `contents` what shall become of them.",
+        resource=Resource(FOLDER_TYPE, name),
+    )
+
+
+def too_many_folders(name: str, limit: int) -> FailedPrecondition:
+    """So many documents would have to follow that others' would wait for long."""
+    return FailedPrecondition(
+        "TOO_MANY_FOLDERS",
+        f"More than {limit} folders would move with {name}; move those below it one by one first.",
+        metadata={"maxFolders": str(limit)},
         resource=Resource(FOLDER_TYPE, name),
     )
 
@@ -213,6 +221,16 @@ def range_not_satisfiable(size_bytes: int) -> OutOfRange:
     )
 
 
+def library_busy() -> Unavailable:
+    """Somebody else held the owner's library for as long as we wait; nothing was changed."""
+    return Unavailable(
+        Reason.UNAVAILABLE,
+        "This library is busy with other changes, and nothing was changed; try again.",
+        retry_safe=True,
+        retry_after=1.0,
+    )
+
+
 def storage_unavailable(*, retry_safe: bool = True) -> Unavailable:
     """Blob storage did not answer in time, after retries. Nothing was committed, so a repeat does nothing twice."""
     return Unavailable(
@@ -223,10 +241,18 @@ def storage_unavailable(*, retry_safe: bool = True) -> Unavailable:
     )
 
 
-def uploads_busy() -> Unavailable:
-    """All upload slots stayed taken for as long as we wait."""
+def document_contended(name: str) -> Unavailable:
+    """Another process has just written a newer one, or writes it at the same time; the row stays behind meanwhile."""
     return Unavailable(
-        Reason.UNAVAILABLE, "Too many uploads are under way; try again.", retry_safe=True, retry_after=2.0
+        Reason.UNAVAILABLE, f"The document of {name} is being written; try again.", retry_safe=True, retry_after=1.0
+    )
+
+
+def uploads_busy(*, own: bool = False) -> Unavailable:
+    """All upload slots stayed taken for as long as we wait; `own`: all that one caller may have, by the caller's."""
+    whose = "of yours are" if own else "are"
+    return Unavailable(
+        Reason.UNAVAILABLE, f"Too many uploads {whose} under way; try again.", retry_safe=True, retry_after=2.0
     )
 
 

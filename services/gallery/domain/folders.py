@@ -13,7 +13,7 @@ MAX_LEVELS = 16
 
 _NAME = re.compile(r"folders/([a-z0-9-]{1,63})")
 _BEGINS_AS_NAME = re.compile(r"folders/[a-z0-9-]{1,63}(?:/|$)")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ class FolderRecord:
 
     @property
     def etag(self) -> str:
-        """Opaque; another one after every change."""
-        return hashlib.sha256(f"{self.id}:{self.revision}".encode()).hexdigest()[:16]
+        """Opaque; another one after every change, also when a revision comes again because the index was restored."""
+        return hashlib.sha256(f"{self.id}:{self.revision}:{self.update_time.timestamp()}".encode()).hexdigest()[:16]
 
 
 class Contents(StrEnum):
