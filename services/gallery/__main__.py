@@ -180,6 +180,7 @@ def _upload_limits(settings: GallerySettings) -> UploadLimits:
     return UploadLimits(
         max_bytes=settings.max_upload_bytes,
         concurrent=settings.max_concurrent_uploads,
+        of_one=settings.max_concurrent_uploads_per_principal or max(1, settings.max_concurrent_uploads // 4),
         wait_seconds=settings.upload_wait_seconds,
         idle_seconds=settings.upload_idle_seconds,
         minimum_rate=settings.upload_minimum_rate,

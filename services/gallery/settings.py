@@ -79,6 +79,12 @@ class GallerySettings(ServiceSettings, DatabaseSettings):
     max_concurrent_uploads: int = Field(
         16, ge=1, le=1000, description="uploads of users taken in at a time, and as many of services; more wait"
     )
+    max_concurrent_uploads_per_principal: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="of those, uploads of one user at a time; unset: a quarter of them, at least 1",
+    )
     upload_wait_seconds: float = Field(
         30.0, gt=0, le=600, description="seconds that an upload waits for its turn before it is UNAVAILABLE"
     )

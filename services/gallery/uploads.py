@@ -26,6 +26,7 @@ from services.gallery.domain.media import BY_MIME_TYPE
 from services.gallery.domain.uploads import NewAsset, UploadRequest
 from services.gallery.ports import BlobKey, BlobStore
 from services.gallery.storing import Storing
+from services.gallery.turns import Turns
 
 RECEIVE_SECONDS = 900.0
 """The gateway gives an upload no longer either."""
@@ -37,11 +38,13 @@ _log = structlog.get_logger(__name__)
 class UploadLimits:
     """Bounds on uploads: bytes of one, how many at a time, seconds to wait for a turn and for the next byte.
 
+    `of_one` is how many of a user's may be under way at a time: slow ones of one user leave turns for the others.
     `minimum_rate` in bytes a second holds on average, beyond the first `idle_seconds`.
     """
 
     max_bytes: int
     concurrent: int
+    of_one: int
     wait_seconds: float
     idle_seconds: float
     minimum_rate: int
@@ -62,8 +65,8 @@ class Uploads:
         self._blobs = blobs
         self._inspector = inspector
         self._limits = limits
-        self._users_turns = asyncio.Semaphore(limits.concurrent)
-        self._services_turns = asyncio.Semaphore(limits.concurrent)
+        self._users_turns = Turns(limits.concurrent, of_one=limits.of_one)
+        self._services_turns = Turns(limits.concurrent, of_one=limits.concurrent)
         self._under_way: set[asyncio.Task[Asset]] = set()
 
     async def store(self, request: UploadRequest, chunks: AsyncIterator[bytes]) -> Asset:
@@ -98,15 +101,13 @@ class Uploads:
     @asynccontextmanager
     async def _turn(self, request: UploadRequest) -> AsyncIterator[None]:
         turns = self._services_turns if request.by_service else self._users_turns
-        try:
-            async with asyncio.timeout(self._limits.wait_seconds):
-                await turns.acquire()
-        except TimeoutError:
-            raise failures.uploads_busy() from None
-        try:
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(self._limits.wait_seconds):
+                    await held.enter_async_context(turns.turn(request.owner))
+            except TimeoutError:
+                raise failures.uploads_busy(own=turns.has_all(request.owner)) from None
             yield
-        finally:
-            turns.release()
 
     async def _receive(self, request: UploadRequest, chunks: AsyncIterator[bytes], spool: Spool) -> str:
         clock, limits = asyncio.get_running_loop().time, self._limits

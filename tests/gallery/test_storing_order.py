@@ -119,7 +119,8 @@ async def test_slow_storage_leaves_connections_to_those_who_read(user: Client, m
     settings = user.gallery.settings
     assert settings.max_concurrent_uploads > settings.database_pool_size + settings.database_pool_overflow
     monkeypatch.setattr(AzureBlobStore, "replace", slow)
-    uploads = [asyncio.ensure_future(user.upload(PICTURE)) for _ in range(settings.max_concurrent_uploads)]
+    users = [user.gallery.user() for _ in range(settings.max_concurrent_uploads)]
+    uploads = [asyncio.ensure_future(each.upload(PICTURE)) for each in users]
     await asyncio.sleep(1.5)
     try:
         async with asyncio.timeout(5):

@@ -1,6 +1,7 @@
 """Clients that go away, hold still, or come too many at a time."""
 
 import asyncio
+import hashlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -21,6 +22,9 @@ from tests.gallery.test_upload import nothing_is_stored
 from tests.support.media import png
 
 SLOTS = 2
+OF_ONE = 1
+"""A quarter of them, and at least one."""
+
 DATA = video(6_000_000)
 
 
@@ -47,6 +51,16 @@ async def eventually(condition: Callable[[], Awaitable[bool]], seconds: float = 
             await asyncio.sleep(0.02)
 
 
+async def hold_turns(*users: Client) -> list[Any]:
+    """Uploads that rest after their first messages."""
+    held = [user.stub.UploadAsset(metadata=user.metadata) for user in users]
+    for call in held:
+        for message in upload_messages(DATA)[:3]:
+            await call.write(message)
+    await asyncio.sleep(0.1)
+    return held
+
+
 async def test_a_client_that_cancels_in_the_middle_leaves_nothing(user: Client) -> None:
     async with nothing_is_stored(user):
         for sent in (1, 2, 40, 90):
@@ -56,7 +70,7 @@ async def test_a_client_that_cancels_in_the_middle_leaves_nothing(user: Client) 
             call.cancel()
         await asyncio.sleep(0.3)
     # All slots are free again.
-    await asyncio.gather(*(user.upload(png(8, 8, seed=number)) for number in range(SLOTS)))
+    await asyncio.gather(*(user.gallery.user().upload(png(8, 8)) for _ in range(SLOTS)))
 
 
 async def test_a_client_whose_connection_breaks_in_the_middle_leaves_nothing(user: Client) -> None:
@@ -105,11 +119,7 @@ async def test_a_slow_client_that_keeps_going_may_take_its_time(user: Client) ->
 
 
 async def test_users_who_hold_every_turn_do_not_hold_up_what_was_paid_for(user: Client) -> None:
-    held = [user.stub.UploadAsset(metadata=user.metadata) for _ in range(SLOTS)]
-    for call in held:
-        for message in upload_messages(DATA)[:3]:
-            await call.write(message)
-    await asyncio.sleep(0.1)
+    held = await hold_turns(*(user.gallery.user() for _ in range(SLOTS)))
     paid = await asyncio.gather(*(user.as_service().upload(png(8, 8, seed=number)) for number in range(SLOTS + 1)))
     assert len({asset.name for asset in paid}) == SLOTS + 1
     assert (await refusal(user.upload(png(8, 8)))).reason == "UNAVAILABLE"
@@ -118,11 +128,7 @@ async def test_users_who_hold_every_turn_do_not_hold_up_what_was_paid_for(user: 
 
 
 async def test_uploads_beyond_the_limit_wait_and_are_then_told_to_come_again(user: Client) -> None:
-    held = [user.stub.UploadAsset(metadata=user.metadata) for _ in range(SLOTS)]
-    for call in held:
-        for message in upload_messages(DATA)[:3]:
-            await call.write(message)
-    await asyncio.sleep(0.1)
+    held = await hold_turns(*(user.gallery.user() for _ in range(SLOTS)))
     error = await refusal(user.upload(png(8, 8)))
     assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
     assert error.metadata["retrySafe"] == "true"
@@ -131,6 +137,34 @@ async def test_uploads_beyond_the_limit_wait_and_are_then_told_to_come_again(use
     held.pop().cancel()
     assert (await waiting).width_px == 8
     held.pop().cancel()
+
+
+async def test_slow_streams_of_one_user_leave_turns_for_the_others(user: Client) -> None:
+    held = await hold_turns(*[user] * OF_ONE)
+    own = asyncio.ensure_future(refusal(user.upload(png(8, 8))))
+    others = await asyncio.gather(*(user.gallery.user().upload(png(8, 8)) for _ in range(3 * SLOTS)))
+    assert len({asset.name for asset in others}) == 3 * SLOTS
+    assert not own.done()
+    error = await own
+    assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
+    assert "of yours" in error.message
+    assert error.metadata["retrySafe"] == "true"
+    for call in held:
+        call.cancel()
+
+
+async def test_completing_a_direct_upload_takes_one_of_its_owners_turns(user: Client) -> None:
+    data, gallery = png(8, 8), user.gallery
+    opened = await user.call(
+        gallery_pb.CreateUploadRequest(size_bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    )
+    staged = f"_staging/{opened.name.removeprefix('uploads/')}"
+    await gallery.storage.get_blob_client(gallery.settings.image_container, staged).upload_blob(data)
+    held = await hold_turns(*[user] * OF_ONE)
+    request = gallery_pb.CompleteUploadRequest(name=opened.name)
+    assert (await refusal(user.call(request))).reason == "UNAVAILABLE"
+    held.pop().cancel()
+    assert (await user.call(request)).width_px == 8
 
 
 async def test_a_client_that_leaves_while_its_bytes_are_being_stored_has_stored_them(
