@@ -8,6 +8,7 @@ import re
 import secrets
 import time
 import uuid
+from datetime import datetime
 
 from services.common.errors import InvalidArgument, Reason
 
@@ -67,6 +68,11 @@ def new_id() -> str:
     fraction = below * 4096 // 1_000_000
     value = milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | secrets.randbits(62)
     return _encode(value)
+
+
+def earliest_id(moment: datetime) -> str:
+    """What sorts before every id that `new_id` gives from this moment on, and after those of milliseconds before."""
+    return _encode(int(moment.timestamp() * 1000) << 80)
 
 
 def derived_id(namespace: str, *parts: str | int) -> str:

@@ -44,4 +44,7 @@ class ImageSettings(ServiceSettings, DatabaseSettings, ModelSettings):
     answer_seconds: float = Field(
         880.0, gt=0, le=3600, description="seconds that a call without a deadline waits for its generation"
     )
+    retention_days: int = Field(
+        90, ge=1, le=36_500, description="days that generations and paid calls are kept after their end (at least 1)"
+    )
     upload_seconds: float = Field(30.0, gt=0, le=600, description="seconds that one upload to the gallery may take")

@@ -3,13 +3,14 @@
 import re
 import time
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.errors import InvalidArgument
-from services.common.names import ResourceName, derived_id, new_id
+from services.common.names import ResourceName, derived_id, earliest_id, new_id
 
 ASSETS = ResourceName("assets/{asset}")
 
@@ -76,6 +77,14 @@ def test_a_new_id_is_a_uuid_of_version_7_with_the_present_time() -> None:
     value = uuid.UUID(int=number)
     assert (value.version, value.variant) == (7, uuid.RFC_4122)
     assert before <= value.int >> 80 <= time.time_ns() // 1_000_000
+
+
+def test_ids_of_before_and_after_a_moment_are_on_its_two_sides() -> None:
+    before = new_id()
+    time.sleep(0.002)
+    boundary = earliest_id(datetime.now(UTC))
+    assert before < boundary < new_id()
+    assert len(boundary) == len(before)
 
 
 def test_a_derived_id_is_always_the_same() -> None:
