@@ -28,7 +28,9 @@ from services.gallery.adapters.changes import ChangeLog
 from services.gallery.adapters.counts import Counts
 from services.gallery.adapters.derivation import Derivation
 from services.gallery.adapters.folder_tree import Folders
+from services.gallery.adapters.inspection.fair_turns import FairTurns
 from services.gallery.adapters.inspection.pool import InspectionLimits, Inspector
+from services.gallery.adapters.inspection.processes import LARGE_AT_ONCE
 from services.gallery.adapters.inspection.renderer import Renderer
 from services.gallery.adapters.listing import Listing
 from services.gallery.adapters.mirror import Mirror
@@ -37,6 +39,7 @@ from services.gallery.adapters.removals import Removals
 from services.gallery.adapters.signing import Signing, link_signer
 from services.gallery.adapters.staging import Staging
 from services.gallery.adapters.tables import SCHEMA
+from services.gallery.adapters.transactions import Transactions
 from services.gallery.adapters.words import Words
 from services.gallery.derivatives import DerivativeLimits, Derivatives
 from services.gallery.direct import DirectLimits, DirectUploads
@@ -88,28 +91,30 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
         containers = {MediaType.IMAGE: settings.image_container, MediaType.VIDEO: settings.video_container}
         blobs = AzureBlobStore(client, containers)
         await _prepare(blobs, seconds=settings.storage_wait_seconds)
-        inspector = Inspector(_inspection_limits(settings), processes=settings.inspection_workers)
+        large = FairTurns(LARGE_AT_ONCE)
+        inspector = Inspector(_inspection_limits(settings), processes=settings.inspection_workers, large=large)
         stack.push_async_callback(inspector.close)
-        renderer = Renderer(_rendering_limits(settings), processes=settings.derivative_workers)
+        renderer = Renderer(_rendering_limits(settings), processes=settings.derivative_workers, large=large)
         stack.push_async_callback(renderer.close)
-        catalog = Catalog(engine)
+        transactions = Transactions(engine)
+        catalog = Catalog(engine, transactions)
         attempts = Attempts(engine)
         storing = Storing(catalog, attempts, blobs, seconds=settings.store_seconds)
         uploads = Uploads(catalog, storing, blobs, inspector, _upload_limits(settings))
         stack.push_async_callback(uploads.close)
         signer = link_signer(client, settings, containers)
-        staging = Staging(engine)
+        staging = Staging(engine, transactions)
         direct = DirectUploads(staging, catalog, uploads, blobs, signer, _direct_limits(settings))
         stack.push_async_callback(direct.close)
         environment = _environment(settings, storage_kind(client.url), signer.signing)
-        purges, mirroring = Purges(engine), Mirroring(Mirror(engine), blobs)
+        purges, mirroring = Purges(engine, transactions), Mirroring(Mirror(transactions), blobs)
         library = Library(catalog, purges, blobs)
         finding = Finding(Listing(engine), Counts(engine), Words(engine))
         registry, draining, log = new_registry(), asyncio.Event(), ChangeLog(engine)
         hub = WatchHub(log, _watch_limits(settings), draining, registry)
         stack.push_async_callback(hub.close)
         leftover = timedelta(seconds=settings.leftover_seconds)
-        removals = Removals(engine, settle=leftover)
+        removals = Removals(engine, transactions, settle=leftover)
         housekeeping = Housekeeping(attempts, purges, removals, blobs, limit=leftover, registry=registry)
         derivatives = Derivatives(
             Derivation(engine, lease=timedelta(seconds=settings.derivative_lease_seconds)),
@@ -128,7 +133,7 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
             links=AssetLinks(catalog, derivatives, signer),
             edits=Edits(catalog, retention=environment.delete_retention),
             finding=finding,
-            folders=FolderTree(Folders(engine), retention=environment.delete_retention),
+            folders=FolderTree(Folders(engine, transactions), retention=environment.delete_retention),
             watching=Watching(hub),
             stall_seconds=settings.download_idle_seconds,
         )

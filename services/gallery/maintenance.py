@@ -14,6 +14,7 @@ from services.gallery.adapters.azure_blobs import AzureBlobStore
 from services.gallery.adapters.azure_client import open_client
 from services.gallery.adapters.inventory import Inventory
 from services.gallery.adapters.restoring import Restoring
+from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain.assets import MediaType
 from services.gallery.domain.findings import Finding
 from services.gallery.ports import BlobStore
@@ -23,6 +24,9 @@ from services.gallery.settings import GallerySettings
 from services.gallery.verify import Verification
 
 CLEAN, FINDINGS = 0, 1
+
+PATIENCE_SECONDS = 60.0
+"""For an owner whose library a running gallery changes."""
 
 
 def add_rebuild_options(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +40,7 @@ def add_rebuild_options(parser: argparse.ArgumentParser) -> None:
 async def rebuild_index(settings: GallerySettings, options: argparse.Namespace) -> int:
     """Restores the index; the exit code."""
     async with _opened(settings, "gallery-rebuild") as (engine, blobs):
-        restoring = Restoring(engine)
+        restoring = Restoring(engine, Transactions(engine, lock_seconds=PATIENCE_SECONDS))
         async with restoring.alone() as alone:
             if not alone:
                 raise ConnectionError("another rebuild-index is at work")

@@ -12,14 +12,11 @@ import structlog
 from services.common.errors import ServiceError
 from services.gallery.adapters.attempts import AttemptGivenUp, Attempts
 from services.gallery.adapters.catalog import Catalog
+from services.gallery.documents import write_asset_document
 from services.gallery.domain import failures
 from services.gallery.domain.assets import Asset
-from services.gallery.domain.document import MIME_TYPE, to_document
 from services.gallery.domain.uploads import NewAsset
 from services.gallery.ports import BlobConflict, BlobKey, BlobStore, document_key, original_key
-
-CONCURRENT_INSERTIONS = 4
-"""Each holds a database connection while `asset.json` is written: slow storage must not use up the pool."""
 
 TAKE_BACK_SECONDS = 5.0
 """The caller waits for its refusal meanwhile, and storage that has just failed may be down for long."""
@@ -38,7 +35,6 @@ class Storing:
         self._attempts = attempts
         self._blobs = blobs
         self._seconds = seconds
-        self._insertions = asyncio.Semaphore(CONCURRENT_INSERTIONS)
 
     async def check(self, owner: str, asset_id: str) -> None:
         """Refuses an id that `store` would refuse whatever the bytes are: see `Attempts.check`."""
@@ -67,7 +63,6 @@ class Storing:
             raise failures.upload_given_up() from None
         if asset is not None:
             return asset
-        await self._end(new.id, attempt)
         return self._same(await self._catalog.find(new.id), new)
 
     async def _store(self, new: NewAsset, put: Put, attempt: uuid.UUID, *, own_id: bool) -> Asset | None:
@@ -75,24 +70,28 @@ class Storing:
 
         async def write_document(asset: Asset) -> None:
             nonlocal documented
-            key = document_key(media.media_type, new.id)
-            await self._blobs.replace(key, to_document(asset), mime_type=MIME_TYPE)
+            await write_asset_document(self._blobs, asset, is_first=own_id)
             documented = True
 
         try:
             async with asyncio.timeout(self._seconds):
                 await put(original_key(media.media_type, new.id))
-                async with self._insertions:
-                    return await self._catalog.insert(new, write_document, attempt)
+                return await self._catalog.insert(new, write_document, attempt)
         except (BlobConflict, AttemptGivenUp):
             raise
         except Exception as error:
-            # Before its document is written no row can have committed.
-            if own_id and not documented and await self._take_back(new):
+            # Neither before its document is written nor beside a refusal can a row have committed.
+            undone = not documented or isinstance(error, ServiceError)
+            if own_id and undone and await self._take_back(new):
                 await self._end(new.id, attempt)
             if isinstance(error, TimeoutError):
-                raise failures.storage_unavailable() from error
+                raise self._timed_out(undone=undone, own_id=own_id) from error
             raise
+
+    @staticmethod
+    def _timed_out(*, undone: bool, own_id: bool) -> ServiceError:
+        # A repetition under the same id is the same asset.
+        return failures.storage_unavailable() if undone else failures.upload_outcome_unknown(retry_safe=not own_id)
 
     async def _take_back(self, new: NewAsset) -> bool:
         try:

@@ -22,6 +22,7 @@ from services.gallery.adapters.inventory import Inventory
 from services.gallery.adapters.journal import lock_owner
 from services.gallery.adapters.mirror import Mirror
 from services.gallery.adapters.purges import Purges
+from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain import lifecycle
 from services.gallery.domain.assets import Asset, Media, MediaType, Provenance
 from services.gallery.domain.folders import FolderId, FolderPath
@@ -40,9 +41,10 @@ class Index:
         given: dict[str, Any] = {"database_url": SecretStr(url), "azure_storage_account_name": "none"}
         self.settings = GallerySettings(**given)
         self.engine = create_engine(self.settings, application_name="contract")
-        self.catalog = Catalog(self.engine)
+        transactions = Transactions(self.engine)
+        self.catalog = Catalog(self.engine, transactions)
         self.attempts = Attempts(self.engine)
-        self.purges = Purges(self.engine)
+        self.purges = Purges(self.engine, transactions)
         self.inventory = Inventory(self.engine)
 
     def new(self, owner: str, **fields: Any) -> NewAsset:
@@ -197,7 +199,7 @@ async def test_of_two_mirrors_each_gets_other_documents(index: Index, owner: str
     for _ in range(4):
         asset = await index.stored(owner)
         await index.catalog.change(owner, [asset.id], soft_delete)
-    mirror = Mirror(index.engine)
+    mirror = Mirror(Transactions(index.engine))
     async with mirror.assets(2) as first, mirror.assets(1000) as second:
         assert len(first.items) == 2
         assert {each.id for each in first.items}.isdisjoint({each.id for each in second.items})

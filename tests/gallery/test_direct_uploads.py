@@ -17,6 +17,7 @@ from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from services.common.database import create_engine
 from services.gallery.adapters import azure_blobs
 from services.gallery.adapters.staging import Staging
+from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain.assets import MediaType
 from services.gallery.staging_sweep import StagingSweep
 from tests.conftest import NewDatabase
@@ -79,7 +80,8 @@ async def sweep(gallery: Gallery, processes: int = 3) -> None:
     """Sweeps until nothing is due, from several sides at once."""
     engine = create_engine(gallery.settings, application_name="sweep")
     containers = {MediaType.IMAGE: gallery.settings.image_container, MediaType.VIDEO: gallery.settings.video_container}
-    sweeper = StagingSweep(Staging(engine), azure_blobs.AzureBlobStore(gallery.storage, containers))
+    staging = Staging(engine, Transactions(engine))
+    sweeper = StagingSweep(staging, azure_blobs.AzureBlobStore(gallery.storage, containers))
     async with asyncio.timeout(30):
         while any(await asyncio.gather(*(sweeper.sweep() for _ in range(processes)))):
             pass

@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from services.common.database import create_engine
 from services.gallery.adapters.azure_blobs import AzureBlobStore
 from services.gallery.adapters.mirror import Mirror
+from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain.assets import MediaType
 from services.gallery.domain.document import from_document
 from services.gallery.mirroring import Mirroring
@@ -28,12 +30,14 @@ class SlowStorage:
         self.written: list[str] = []
         slow, replace = self, AzureBlobStore.replace
 
-        async def held(self: AzureBlobStore, key: BlobKey, data: bytes, *, mime_type: str) -> None:
+        async def held(
+            self: AzureBlobStore, key: BlobKey, data: bytes, *, mime_type: str, over: str | None = None
+        ) -> None:
             if from_document(data).delete_time is not None and not slow.reached.is_set():
                 slow.reached.set()
                 await slow.go_on.wait()
             slow.written.append(key.name)
-            await replace(self, key, data, mime_type=mime_type)
+            await replace(self, key, data, mime_type=mime_type, over=over)
 
         patch.setattr(AzureBlobStore, "replace", held)
 
@@ -49,7 +53,7 @@ async def other_process(gallery: Gallery) -> AsyncIterator[Mirroring]:
     engine = create_engine(gallery.settings, application_name="another gallery")
     containers = {MediaType.IMAGE: gallery.settings.image_container, MediaType.VIDEO: gallery.settings.video_container}
     blobs = AzureBlobStore(gallery.storage, containers)
-    yield Mirroring(Mirror(engine), blobs)
+    yield Mirroring(Mirror(Transactions(engine)), blobs)
     await engine.dispose()
 
 
@@ -76,6 +80,63 @@ async def test_a_change_in_the_middle_of_the_writing_is_written_next(user: Clien
     slow.go_on.set()
     async with asyncio.timeout(10):
         while not from_document(await user.gallery.blob(f"{asset.name[7:]}/asset.json")).favorite:  # noqa: ASYNC110 - a blob
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("kind", ["asset", "folder"])
+async def test_a_document_that_reaches_storage_late_does_not_replace_a_newer_one(
+    user: Client, other_process: Mirroring, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The writing outlives its database connection, and with it the lock of the document."""
+    asset = await user.upload(PICTURE, folder="first")
+    is_asset = kind == "asset"
+    name = f"{asset.name[7:]}/asset.json" if is_asset else f"_folders/{asset.folder[8:]}.json"
+    await until_documented(user, kind)
+    reached, go_on, done, replace = asyncio.Event(), asyncio.Event(), asyncio.Event(), AzureBlobStore.replace
+
+    async def held(self: AzureBlobStore, key: BlobKey, data: bytes, *, mime_type: str, over: str | None = None) -> None:
+        if key.name != name or reached.is_set():
+            return await replace(self, key, data, mime_type=mime_type, over=over)
+        reached.set()
+        await go_on.wait()
+        try:
+            await replace(self, key, data, mime_type=mime_type, over=over)
+        finally:
+            done.set()
+
+    async def change(text: str) -> None:
+        if is_asset:
+            await user.call(pb.UpdateAssetRequest(asset=pb.Asset(name=asset.name, tags=[text])))
+        else:
+            await user.call(pb.RenameFolderRequest(name=asset.folder, new_path=text))
+
+    monkeypatch.setattr(AzureBlobStore, "replace", held)
+    await change("late")
+    await reached.wait()
+    await user.gallery.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND state = 'idle in transaction'"
+    )
+    await change("newest")
+    async with asyncio.timeout(10):
+        while b"newest" not in await user.gallery.blob(name):
+            await (other_process.mirror_some_assets if is_asset else other_process.mirror_some_folders)()
+            await asyncio.sleep(0.05)
+    go_on.set()
+    await done.wait()
+    await until_documented(user, kind)
+    assert b"newest" in await user.gallery.blob(name)
+
+
+BEHIND = {
+    "asset": "SELECT count(*) FROM gallery.asset WHERE owner = %s AND document_revision < revision",
+    "folder": "SELECT count(*) FROM gallery.folder WHERE owner = %s AND document_revision < revision",
+}
+
+
+async def until_documented(user: Client, kind: str) -> None:
+    async with asyncio.timeout(15):
+        while await user.gallery.rows(BEHIND[kind], user.principal) != [(0,)]:  # noqa: ASYNC110 - a database
             await asyncio.sleep(0.05)
 
 

@@ -28,6 +28,7 @@ from services.gallery.adapters.attempts import Attempts
 from services.gallery.adapters.catalog import Catalog
 from services.gallery.adapters.listing import Listing
 from services.gallery.adapters.tables import SCHEMA
+from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain import lifecycle
 from services.gallery.domain.assets import Asset, Media, MediaType, Provenance
 from services.gallery.domain.folders import FolderPath
@@ -77,7 +78,7 @@ class Shelf:
 
     async def put(self, new: NewAsset) -> None:
         attempt = await Attempts(self.engine).begin(self.owner, new.id)
-        stored = await Catalog(self.engine).insert(new, _written, attempt)
+        stored = await Catalog(self.engine, Transactions(self.engine)).insert(new, _written, attempt)
         assert stored is not None
         self.present[stored.id] = stored
 
@@ -99,7 +100,8 @@ class Shelf:
                     return replace(asset, tags=() if asset.tags else ("t",))
             return replace(asset, display_name=asset.display_name + "!")
 
-        [changed] = await Catalog(self.engine).change(self.owner, [one], decide, folder=folder)
+        catalog = Catalog(self.engine, Transactions(self.engine))
+        [changed] = await catalog.change(self.owner, [one], decide, folder=folder)
         if changed != self.present[one]:
             self.touched.add(one)
             self.present[one] = changed

@@ -22,6 +22,7 @@ from services.gallery.adapters.catalog import Catalog
 from services.gallery.adapters.changes import ChangeLog
 from services.gallery.adapters.journal import Change, lock_owner
 from services.gallery.adapters.tables import asset_change
+from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain.resume import LOG_KEPT
 from tests.gallery.harness import Client, Gallery
 from tests.gallery.watchers import DELETED, PURGED, Watcher, watching
@@ -53,7 +54,7 @@ async def test_a_reader_misses_nothing_while_many_write_at_once(
 
     async def write(asset_id: str) -> None:
         for _ in range(8):
-            await Catalog(engine).change(
+            await Catalog(engine, Transactions(engine)).change(
                 user.principal, [asset_id], lambda asset, _: replace(asset, favorite=not asset.favorite)
             )
 

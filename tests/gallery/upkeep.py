@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry
@@ -19,6 +20,7 @@ from services.gallery.adapters.mirror import Mirror
 from services.gallery.adapters.purges import Purges
 from services.gallery.adapters.removals import Removals
 from services.gallery.adapters.restoring import Restoring
+from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain.assets import MediaType
 from services.gallery.domain.findings import Finding
 from services.gallery.housekeeping import Housekeeping
@@ -45,12 +47,14 @@ class Upkeep:
     engine: AsyncEngine
     blobs: BlobStore
 
+    @cached_property
+    def transactions(self) -> Transactions:
+        return Transactions(self.engine)
+
     def housekeeping(self, limit: timedelta = AT_ONCE) -> Housekeeping:
-        removals = Removals(self.engine, settle=limit)
-        registry = CollectorRegistry()
-        return Housekeeping(
-            Attempts(self.engine), Purges(self.engine), removals, self.blobs, limit=limit, registry=registry
-        )
+        removals = Removals(self.engine, self.transactions, settle=limit)
+        purges, registry = Purges(self.engine, self.transactions), CollectorRegistry()
+        return Housekeeping(Attempts(self.engine), purges, removals, self.blobs, limit=limit, registry=registry)
 
     async def sweep(self, limit: timedelta = AT_ONCE) -> None:
         """Everything that housekeeping would do in the course of time."""
@@ -65,7 +69,7 @@ class Upkeep:
 
     async def mirror(self) -> None:
         """Until no document is behind its row."""
-        mirroring = Mirroring(Mirror(self.engine), self.blobs)
+        mirroring = Mirroring(Mirror(self.transactions), self.blobs)
         behind = " UNION ALL ".join(
             f"SELECT id FROM gallery.{table} WHERE document_revision < revision"  # noqa: S608 - ours
             for table in ("asset", "folder")
@@ -92,7 +96,7 @@ class Upkeep:
 
     async def rebuild(self) -> Summary:
         """What `rebuild-index` does."""
-        return await Rebuild(self.blobs, Restoring(self.engine), Silent()).run()
+        return await Rebuild(self.blobs, Restoring(self.engine, self.transactions), Silent()).run()
 
 
 @asynccontextmanager

@@ -14,9 +14,12 @@ Three rules hold everything together.
 
 What can meet, and what then happens:
 
-* *Two uploads of one id, same bytes.* Each has its attempt. The second insertion of `asset` waits for the first and
-  finds the id taken; its attempt ends and the caller gets the stored asset. If the first fails instead, the second goes
-  on: under an id that a service gave, a failed upload leaves the bytes, because they may be those of a repetition.
+* *Two uploads of one id, same bytes.* Each has its attempt, and writes its document before it inserts. The second
+  insertion of `asset` waits for the first and finds the id taken; its attempt ends and the caller gets the stored
+  asset. Its document may be the one that lies there now, so the end of such an attempt has the mirror write the row's
+  once more (`end_attempt`); should its process have died before, the sweep ends it. If the first fails instead, the
+  second goes on: under an id that a service gave, a failed upload leaves the bytes, because they may be those of a
+  repetition.
 * *Two uploads of one id, other bytes.* The original is written under If-None-Match: the later writer has stored
   nothing, ends its attempt and refuses.
 * *Sweep against a repetition.* Both take the asset's lock. Attempt first: the sweep sees a younger attempt and leaves
@@ -72,6 +75,13 @@ async def close_attempt(connection: AsyncConnection, asset_id: str, attempt: uui
     mine = sa.delete(pending).where(pending.c.asset_id == asset_id, pending.c.attempt == attempt)
     if (await connection.execute(mine)).rowcount == 0:
         raise AttemptGivenUp
+
+
+async def end_attempt(connection: AsyncConnection, asset_id: str, attempt: uuid.UUID) -> None:
+    """Ends an attempt that made no asset. If there is one, the mirror writes its document over what this one left."""
+    mine = sa.delete(pending).where(pending.c.asset_id == asset_id, pending.c.attempt == attempt)
+    await connection.execute(mine)
+    await _document_anew(connection, asset_id)
 
 
 async def give_up_attempts(connection: AsyncConnection, asset_id: str) -> int:
@@ -134,8 +144,7 @@ class Attempts:
     async def end(self, asset_id: str, attempt: uuid.UUID) -> None:
         """The attempt has left nothing in storage that no row names."""
         async with self._engine.begin() as connection:
-            mine = sa.delete(pending).where(pending.c.asset_id == asset_id, pending.c.attempt == attempt)
-            await connection.execute(mine)
+            await end_attempt(connection, asset_id, attempt)
 
     async def left_over(self, limit: timedelta, *, number: int) -> list[str]:
         """Ids, at most `number`, with attempts older than the limit and none younger; oldest first."""
@@ -160,10 +169,16 @@ class Attempts:
                 return False
             if await give_up_attempts(connection, asset_id) == 0:
                 return False
-            if await connection.scalar(sa.select(asset.c.id).where(asset.c.id == asset_id)) is not None:
+            if await _document_anew(connection, asset_id):
                 return False
             await order_removal(connection, asset_id, owner, Cause.ABANDONED)
             return True
+
+
+async def _document_anew(connection: AsyncConnection, asset_id: str) -> bool:
+    """Has the mirror write the document of an asset; False: there is none of this id."""
+    behind = sa.update(asset).where(asset.c.id == asset_id).values(document_revision=0)
+    return (await connection.execute(behind)).rowcount > 0
 
 
 async def _check(connection: AsyncConnection, owner: str, asset_id: str) -> None:

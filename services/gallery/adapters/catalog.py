@@ -1,5 +1,6 @@
 """The index of assets in Postgres. Every read and write names the owner; one transaction a change."""
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.gallery.adapters.attempts import close_attempt
+from services.gallery.adapters.attempts import close_attempt, end_attempt
 from services.gallery.adapters.folders import create_folder, find_folder, plan_folder
-from services.gallery.adapters.journal import Change, lock_owner, record
+from services.gallery.adapters.journal import Change, record
 from services.gallery.adapters.rows import search_values, select_assets, to_asset, values_of
 from services.gallery.adapters.tables import asset
+from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain import document, failures
 from services.gallery.domain.assets import Asset, Folder
 from services.gallery.domain.folders import FolderId, FolderRef
@@ -42,8 +44,8 @@ WriteDocument = Callable[[Asset], Awaitable[None]]
 class Catalog:
     """Reads run outside of transactions; nothing here holds a connection while bytes are on their way to a client."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, transactions: Transactions) -> None:
+        self._transactions = transactions
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def get(self, owner: str, asset_id: str) -> Asset | None:
@@ -79,34 +81,41 @@ class Catalog:
     async def insert(self, new: NewAsset, write_document: WriteDocument, attempt: uuid.UUID) -> Asset | None:
         """Commits the new asset and its missing folders, once its document is written; None: the id is taken.
 
-        The attempt (`Attempts.begin`) ends with the commit.
+        The attempt (`Attempts.begin`) ends with the commit, and also when the id is taken.
 
-        Another insertion of the same id waits for the outcome, so the document is that of the row that commits. The
-        asset is its owner's newest at that moment: pages and readers that ask for what is new rely on it.
+        No connection is held while the document is written. Another insertion of the same id may write its own over
+        it: whoever then finds the id taken has the mirror write that of the row once more (see `attempts.py`). The
+        asset is its owner's newest when it commits: pages and readers that ask for what is new rely on it.
 
         Raises:
             NotFound: FOLDER_NOT_FOUND.
             AttemptGivenUp: its bytes may be gone.
+            Unavailable: the owner's library is busy, and nothing was committed.
         """
-        async with self._engine.connect() as connection:
-            into = await plan_folder(connection, new.owner, new.folder) if new.folder is not None else None
-            statement = (
-                insert(asset)
-                .values(values_of(new, into.id if into else None))
-                .on_conflict_do_nothing(index_elements=[asset.c.id])
-                .returning(asset.c.create_time)
-            )
-            create_time = (await connection.execute(statement)).scalar_one_or_none()
-            if create_time is None:
+        planned = await self._plan(new)
+        await write_document(planned)
+        values = await asyncio.to_thread(values_of, new, None)
+        async with self._transactions.of_owner(new.owner) as connection:
+            stored = await _settle(connection, planned, new.folder)
+            values |= {
+                "folder_id": stored.folder.id if stored.folder else None,
+                "create_time": stored.create_time,
+                "update_time": stored.update_time,
+                "document_revision": stored.revision if stored == planned else 0,
+            }
+            row = insert(asset).values(values).on_conflict_do_nothing(index_elements=[asset.c.id])
+            if await connection.scalar(row.returning(asset.c.id)) is None:
+                await end_attempt(connection, new.id, attempt)
                 return None
-            stored = new.as_stored(into, create_time.astimezone(UTC))
-            await write_document(stored)
-            await lock_owner(connection, new.owner)
             await close_attempt(connection, new.id, attempt)
-            stored = await _settle(connection, stored, new.folder)
             await record(connection, [Change(None, stored)])
-            await connection.commit()
-            return stored
+        return stored
+
+    async def _plan(self, new: NewAsset) -> Asset:
+        async with self._reading.connect() as connection:
+            into = await plan_folder(connection, new.owner, new.folder) if new.folder is not None else None
+            now = (await connection.execute(sa.select(sa.func.clock_timestamp()))).scalar_one()
+        return new.as_stored(into, now.astimezone(UTC))
 
     async def change(
         self,
@@ -124,9 +133,9 @@ class Catalog:
 
         Raises:
             NotFound: ASSET_NOT_FOUND, FOLDER_NOT_FOUND.
+            Unavailable: the owner's library is busy.
         """
-        async with self._engine.begin() as connection:
-            await lock_owner(connection, owner)
+        async with self._transactions.of_owner(owner) as connection:
             present = await _locked(connection, owner, asset_ids)
             into = await create_folder(connection, owner, folder) if folder is not None else None
             now = (await connection.execute(sa.select(sa.func.clock_timestamp()))).scalar_one().astimezone(UTC)
@@ -162,7 +171,7 @@ async def _write(connection: AsyncConnection, assets: Sequence[Asset]) -> None:
 
 
 async def _settle(connection: AsyncConnection, stored: Asset, ref: FolderRef | None) -> Asset:
-    """The asset as its owner's newest and in the folder as it is now; the owner's lock is held.
+    """The planned asset as its owner's newest and in the folder as it is now; the owner's lock is held.
 
     Others of the owner may have committed since it got its time and its folder, or the clock may have gone back. The
     mirror brings what differs to the document. A result is not lost with its folder: without it, it is in none.
@@ -178,14 +187,6 @@ async def _settle(connection: AsyncConnection, stored: Asset, ref: FolderRef | N
         settled = replace(settled, create_time=later.astimezone(UTC), update_time=later.astimezone(UTC))
     if stored.folder is not None and ref is not None:
         settled = replace(settled, folder=await _present_folder(connection, stored.owner, stored.folder, ref))
-    if settled != stored:
-        values = {
-            "create_time": settled.create_time,
-            "update_time": settled.update_time,
-            "folder_id": settled.folder.id if settled.folder else None,
-            "document_revision": 0,
-        }
-        await connection.execute(sa.update(asset).where(asset.c.id == stored.id).values(values))
     return settled
 
 

@@ -21,9 +21,10 @@ from services.gallery.adapters.folder_moves import (
     set_paths,
 )
 from services.gallery.adapters.folders import create_folder, find_folder
-from services.gallery.adapters.journal import Change, lock_owner, record
+from services.gallery.adapters.journal import Change, record
 from services.gallery.adapters.rows import select_assets, to_asset
 from services.gallery.adapters.tables import asset, folder, folder_removal
+from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain import edits, failures
 from services.gallery.domain.folders import (
     Contents,
@@ -41,8 +42,8 @@ EMPTIED_ASSETS = 1_000
 class Folders:
     """The folders of every owner."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, transactions: Transactions) -> None:
+        self._transactions = transactions
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def get(self, owner: str, folder_id: str) -> FolderRecord:
@@ -83,8 +84,7 @@ class Folders:
         Raises:
             AlreadyExists: FOLDER_EXISTS.
         """
-        async with self._engine.begin() as connection:
-            await lock_owner(connection, owner)
+        async with self._transactions.of_owner(owner) as connection:
             if await find_folder(connection, owner, path) is not None:
                 raise failures.folder_exists(path.path)
             created = await create_folder(connection, owner, path)
@@ -100,8 +100,7 @@ class Folders:
             FailedPrecondition: TOO_MANY_FOLDERS.
             InvalidArgument: INVALID_FOLDER_PATH, for it or for one below it.
         """
-        async with self._engine.begin() as connection:
-            await lock_owner(connection, owner)
+        async with self._transactions.of_owner(owner) as connection:
             present = await _get(connection, owner, folder_id)
             check_renaming(present, new_path, etag)
             if new_path == present.path:
@@ -122,8 +121,7 @@ class Folders:
             AlreadyExists: FOLDER_EXISTS, a folder that would move to the parent has the path of another one there.
             InvalidArgument: INVALID_FOLDER_PATH, a folder that would move to the parent can have no such path.
         """
-        async with self._engine.begin() as connection:
-            await lock_owner(connection, owner)
+        async with self._transactions.of_owner(owner) as connection:
             doomed = await _get(connection, owner, folder_id)
             below = await folders_below(connection, owner, doomed.path)
             if contents is Contents.REFUSE and (doomed.asset_count or below):

@@ -4,8 +4,7 @@ An owner's changes are committed one at a time, under the owner's lock. So the l
 order in which its entries become visible, and a reader that has seen one entry misses none before it; no reader waits
 for a slow transaction of somebody else. Counts cannot deadlock, and folders need no foreign key.
 
-The order of locks: the owner's, then anything else. `Catalog.insert` alone takes it late, because it waits for storage,
-and holds nothing until then that a holder of the lock could want.
+The order of locks: the owner's, then anything else; `Transactions.of_owner` begins every such transaction.
 """
 
 from collections import Counter

@@ -11,10 +11,11 @@ from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import RowMapping
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.gallery.adapters.rows import select_assets, to_asset
 from services.gallery.adapters.tables import asset, folder
+from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain.assets import Asset
 from services.gallery.domain.folders import FolderRecord
 
@@ -53,13 +54,13 @@ class Mirror:
     What the block has put in `written` counts as written when the block ends well.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
 
     @asynccontextmanager
     async def assets(self, number: int) -> AsyncIterator[Batch[Asset]]:
         """At most `number` assets whose `asset.json` is older than its row, and that no other mirror has."""
-        async with self._engine.begin() as connection:
+        async with self._transactions.beside_storage() as connection:
             claimed = await _claim(connection, asset, lock_of_asset_document, number)
             # Read once they are claimed: the mirror that had one before has perhaps just written it.
             rows = await _behind(connection, select_assets(full=True), asset, claimed)
@@ -70,7 +71,7 @@ class Mirror:
     @asynccontextmanager
     async def folders(self, number: int) -> AsyncIterator[Batch[FolderRecord]]:
         """The same for folders."""
-        async with self._engine.begin() as connection:
+        async with self._transactions.beside_storage() as connection:
             claimed = await _claim(connection, folder, lock_of_folder_document, number)
             rows = await _behind(connection, sa.select(folder), folder, claimed)
             batch = Batch([to_folder(row) for row in rows])

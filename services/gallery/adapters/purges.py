@@ -7,9 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.gallery.adapters.attempts import give_up_attempts, lock_asset, order_removal
-from services.gallery.adapters.journal import Change, lock_owner, record
+from services.gallery.adapters.journal import Change, record
 from services.gallery.adapters.rows import select_assets, to_asset
 from services.gallery.adapters.tables import asset
+from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain import failures
 from services.gallery.domain.assets import Asset
 from services.gallery.domain.removals import Cause
@@ -20,8 +21,8 @@ _IS_OVERDUE = asset.c.purge_time <= sa.func.clock_timestamp()
 class Purges:
     """Removes soft-deleted assets from the index."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: AsyncEngine, transactions: Transactions) -> None:
+        self._transactions = transactions
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def purge(self, owner: str, asset_id: str) -> None:
@@ -31,8 +32,7 @@ class Purges:
             NotFound: ASSET_NOT_FOUND.
             FailedPrecondition: ASSET_NOT_DELETED.
         """
-        async with self._engine.begin() as connection:
-            await lock_owner(connection, owner)
+        async with self._transactions.of_owner(owner) as connection:
             found = await _select(connection, asset.c.owner == owner, asset.c.id == asset_id)
             if not found:
                 raise failures.asset_not_found(f"assets/{asset_id}")
@@ -50,8 +50,7 @@ class Purges:
         return sum([await self._purge_overdue(owner, asset_ids) for owner, asset_ids in by_owner.items()])
 
     async def _purge_overdue(self, owner: str, asset_ids: Sequence[str]) -> int:
-        async with self._engine.begin() as connection:
-            await lock_owner(connection, owner)
+        async with self._transactions.of_owner(owner) as connection:
             # Looked at again under the lock: its owner may just have undeleted one.
             found = await _select(connection, asset.c.owner == owner, asset.c.id.in_(asset_ids), _IS_OVERDUE)
             await _purge(connection, found)

@@ -24,8 +24,6 @@ _FOLDERS = """
 """
 
 _RECOUNT = (
-    # Nobody changes an asset meanwhile; reading goes on.
-    "LOCK TABLE gallery.asset, gallery.folder, gallery.tag, gallery.total IN SHARE ROW EXCLUSIVE MODE",
     "DELETE FROM gallery.tag",
     f"INSERT INTO gallery.tag (owner, tag, asset_count) {_TAGS}",
     "DELETE FROM gallery.total",
@@ -66,7 +64,7 @@ class WrongCount(NamedTuple):
 
 
 async def recount(connection: AsyncConnection) -> None:
-    """Replaces all counts, within the caller's transaction."""
+    """Replaces all counts, in a transaction beside which nobody changes a library (`Transactions.of_all`)."""
     for statement in _RECOUNT:
         await connection.execute(sa.text(statement))
 

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.gallery.adapters.mirror import CLAIM_CHOICE, lock_of_asset_document, lock_of_folder_document
 from services.gallery.adapters.tables import asset_removal, folder_removal
+from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain.removals import Cause, Removal
 
 RETRY = timedelta(seconds=30)
@@ -33,8 +34,9 @@ class Removals:
     `settle`: for so long after a removal was ordered, something may still have been on its way to storage.
     """
 
-    def __init__(self, engine: AsyncEngine, *, settle: timedelta) -> None:
+    def __init__(self, engine: AsyncEngine, transactions: Transactions, *, settle: timedelta) -> None:
         self._engine = engine
+        self._transactions = transactions
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._settle = settle
 
@@ -43,7 +45,7 @@ class Removals:
         """Assets whose blobs are to be removed now; settled when the block ends well."""
         table, key = asset_removal, asset_removal.c.asset_id
         due = sa.select(key, table.c.cause, table.c.create_time).where(table.c.remove_time.is_(None))
-        async with self._engine.begin() as connection:
+        async with self._transactions.beside_storage() as connection:
             rows = await _claim(connection, due, table, lock_of_asset_document, number)
             batch = RemovalBatch([Removal(row.asset_id, Cause(row.cause), row.create_time) for row in rows])
             yield batch
@@ -53,7 +55,7 @@ class Removals:
     async def of_folders(self, number: int) -> AsyncIterator[RemovalBatch]:
         """Folders whose document is to be removed now; settled when the block ends well."""
         table, key = folder_removal, folder_removal.c.folder_id
-        async with self._engine.begin() as connection:
+        async with self._transactions.beside_storage() as connection:
             due = sa.select(key, table.c.create_time)
             rows = await _claim(connection, due, table, lock_of_folder_document, number)
             batch = RemovalBatch([Removal(row.folder_id, None, row.create_time) for row in rows])

@@ -4,6 +4,7 @@ Nothing newer is ever overwritten, and what is there already is left alone, so i
 running gallery: the locks are those of `journal.py` and `attempts.py`.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,17 +14,22 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.common.errors import Unavailable
 from services.common.migrations import lock_key
 from services.gallery.adapters.attempts import lock_asset
 from services.gallery.adapters.folders import create_folder, path_key
-from services.gallery.adapters.journal import lock_owner
 from services.gallery.adapters.recounting import recount
 from services.gallery.adapters.rows import search_values, values_of
 from services.gallery.adapters.tables import SCHEMA, asset, asset_removal, folder, incarnation
+from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain import document
 from services.gallery.domain.assets import Asset
 from services.gallery.domain.folders import FolderPath, FolderRecord
 from services.gallery.domain.variants import variants_of
+
+FINISH_TRIES = 10
+FINISH_PAUSE_SECONDS = 1.0
+"""Between the tries, so that changes which wait meanwhile get through."""
 
 _ONE_AT_A_TIME = lock_key(f"{SCHEMA}.rebuild")
 
@@ -47,8 +53,9 @@ class Outcome:
 class Restoring:
     """The index, on its way back."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, transactions: Transactions) -> None:
         self._engine = engine
+        self._transactions = transactions
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[bool]:
@@ -65,9 +72,7 @@ class Restoring:
     async def folders(self, folders: Sequence[FolderRecord]) -> list[FolderRecord]:
         """Writes folders that are missing or older; those that could not be: another one has their path."""
         refused = []
-        async with self._engine.begin() as connection:
-            for owner in sorted({record.owner for record in folders}):
-                await lock_owner(connection, owner)
+        async with self._transactions.of_owner(*(record.owner for record in folders)) as connection:
             for record in folders:
                 if not await _write_folder(connection, record):
                     refused.append(record)
@@ -76,15 +81,12 @@ class Restoring:
     async def parents(self, paths: Iterable[tuple[str, str]]) -> None:
         """Creates folders, each an owner and a path, that are missing above others."""
         for owner, path in sorted(paths):
-            async with self._engine.begin() as connection:
-                await lock_owner(connection, owner)
+            async with self._transactions.of_owner(owner) as connection:
                 await create_folder(connection, owner, FolderPath(path))
 
     async def assets(self, batch: Sequence[Restored]) -> Outcome:
         """Writes assets that are missing or older, with folders that have no document of their own."""
-        async with self._engine.begin() as connection:
-            for owner in sorted({item.asset.owner for item in batch}):
-                await lock_owner(connection, owner)
+        async with self._transactions.of_owner(*(item.asset.owner for item in batch)) as connection:
             for asset_id in sorted({item.asset.id for item in batch}):
                 await lock_asset(connection, asset_id)
             ids = asset_removal.c.asset_id.in_([item.asset.id for item in batch])
@@ -97,7 +99,17 @@ class Restoring:
 
     async def finish(self, *, changed: bool) -> None:
         """Counts everything anew; after a change, watchers of before have to begin anew too."""
-        async with self._engine.begin() as connection:
+        for _ in range(FINISH_TRIES - 1):
+            try:
+                await self._finish(changed=changed)
+            except Unavailable:
+                await asyncio.sleep(FINISH_PAUSE_SECONDS)
+            else:
+                return
+        await self._finish(changed=changed)
+
+    async def _finish(self, *, changed: bool) -> None:
+        async with self._transactions.of_all() as connection:
             await recount(connection)
             if changed:
                 await connection.execute(sa.delete(incarnation))

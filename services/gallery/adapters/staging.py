@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.gallery.adapters.journal import lock_owner
 from services.gallery.adapters.tables import upload
+from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain import failures
 from services.gallery.domain.staging import Announced, DirectUpload
 
@@ -36,8 +36,9 @@ class Swept:
 class Staging:
     """The table of direct uploads. Times are the database's."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, transactions: Transactions) -> None:
         self._engine = engine
+        self._transactions = transactions
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def open(self, opened: DirectUpload, *, limit: int) -> None:
@@ -48,8 +49,7 @@ class Staging:
         """
         owner = opened.announced.owner
         is_open = (upload.c.owner == owner) & upload.c.complete_time.is_(None) & (upload.c.expire_time > _NOW)
-        async with self._engine.begin() as connection:
-            await lock_owner(connection, owner)
+        async with self._transactions.of_owner(owner) as connection:
             present = await connection.execute(sa.select(sa.func.count()).select_from(upload).where(is_open))
             if present.scalar_one() >= limit:
                 raise failures.too_many_uploads(owner, limit)

@@ -221,6 +221,25 @@ def range_not_satisfiable(size_bytes: int) -> OutOfRange:
     )
 
 
+def upload_outcome_unknown(*, retry_safe: bool) -> Unavailable:
+    """Time ran out when everything but the acknowledgement of the commit was there."""
+    return Unavailable(
+        Reason.UNAVAILABLE,
+        "The upload took too long, and may have been stored or not; look before you send it again.",
+        retry_safe=retry_safe,
+        retry_after=2.0,
+    )
+
+
+def list_too_slow(seconds: float) -> DeadlineExceeded:
+    """Filters that are met by many assets each, and by hardly any together."""
+    return DeadlineExceeded(
+        Reason.DEADLINE_EXCEEDED,
+        f"Looking for this took longer than {seconds:g} s; ask for less at once, such as a shorter time.",
+        retry_safe=True,
+    )
+
+
 def library_busy() -> Unavailable:
     """Somebody else held the owner's library for as long as we wait; nothing was changed."""
     return Unavailable(
