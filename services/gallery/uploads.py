@@ -88,7 +88,7 @@ class Uploads:
             await held.enter_async_context(self._turn(request))
             spool = held.enter_context(Spool(self._limits.spool_directory))
             sha256 = await self._receive(request, chunks, spool)
-            media = await self._inspect(spool, sha256)
+            media = await self._inspect(request, spool, sha256)
             new = request.with_bytes(request.asset_id or new_id(), media)
             # In gRPC a client that vanished looks like one that has finished, until the next real wait.
             await asyncio.sleep(0)
@@ -129,11 +129,11 @@ class Uploads:
         request.declared.check_whole(spool.size, sha256)
         return sha256
 
-    async def _inspect(self, spool: Spool, sha256: str) -> Media:
+    async def _inspect(self, request: UploadRequest, spool: Spool, sha256: str) -> Media:
         if spool.size == 0:
             raise failures.unsupported_media("The upload is empty.")
         with spool.opened_for_reading() as descriptor:
-            facts = await self._inspector.inspect(descriptor)
+            facts = await self._inspector.inspect(descriptor, request.owner, by_service=request.by_service)
         return Media(
             media_type=BY_MIME_TYPE[facts["mime_type"]].media_type, size_bytes=spool.size, sha256=sha256, **facts
         )

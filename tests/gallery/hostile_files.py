@@ -1,4 +1,4 @@
-"""64 files that somebody made to harm whoever opens them. All are made here; none is larger than a few megabytes.
+"""68 files that somebody made to harm whoever opens them. All are made here; none is larger than a few megabytes.
 
 Each has the reason for which it is refused, or None: it is stored, and safely.
 """

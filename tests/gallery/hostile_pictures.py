@@ -138,6 +138,19 @@ def wrong_checksum() -> bytes:
     return SIGNATURE + png_chunk(*header(4, 4))[:-4] + bytes(4) + png_chunk(*pixels(4, 4)) + png_chunk(*END)
 
 
+def webp_of_one_colour() -> bytes:
+    """A hundred megapixels; a plane of one colour has no bytes for its pixels, whatever its size."""
+    data = bytearray(encoded(Image.new("RGB", (16, 16), (9, 9, 9)), "WEBP", lossless=True, quality=0, method=0))
+    data[21:25] = (9_999 | 9_999 << 14).to_bytes(4, "little")
+    assert len(data) == 38
+    return bytes(data)
+
+
+@functools.cache
+def avif_of_one_colour() -> bytes:
+    return encoded(Image.new("RGB", (6_000, 6_000), (9, 9, 9)), "AVIF", speed=10)
+
+
 PICTURES: dict[str, tuple[Callable[[], bytes], str | None]] = {
     "PNG of 65,535 by 65,535": (lambda: bomb(65_535, 65_535), TOO_LARGE),
     "PNG of 2 billion by 1": (lambda: bomb(2_000_000_000, 1), TOO_LARGE),
@@ -193,6 +206,8 @@ PICTURES: dict[str, tuple[Callable[[], bytes], str | None]] = {
     "AVIF of billions by billions": (lambda: avif_sized(BILLIONS, BILLIONS), UNSUPPORTED),
     "AVIF of 32,768 by 32,768": (lambda: avif_sized(32_768, 32_768), UNSUPPORTED),
     "AVIF that is a grid of 65,536 tiles": (avif_grid, UNSUPPORTED),
+    "WebP of 100 megapixels in 38 bytes": (webp_of_one_colour, UNSUPPORTED),
+    "AVIF of 36 megapixels in a kilobyte": (avif_of_one_colour, UNSUPPORTED),
     "AVIF of noise": (lambda: noise(b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf"), UNSUPPORTED),
     "PNG with a page behind it": (lambda: RASTER["image/png"] + b"<html><script>alert(1)</script></html>", None),
     "GIF that is a script": (lambda: RASTER["image/gif"] + b"*/=1;alert(1)", None),

@@ -1,7 +1,14 @@
 """Videos whose structure promises more than there is, or leads elsewhere."""
 
+import functools
+import io
 import struct
 from collections.abc import Callable
+from fractions import Fraction
+
+import av
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
 
 from tests.gallery.boxes import box, box_of, edited, full_box, without
 from tests.gallery.media import MP4, WEBM
@@ -50,7 +57,52 @@ def elsewhere() -> bytes:
     return edited(MP4, b"dref", full_box(b"dref", struct.pack(">I", 1) + entry))
 
 
+@functools.cache
+def never_shown(codec: str, size: int, frames: int) -> bytes:
+    """Key frames of one colour, a few kilobytes each, all marked as not to be shown."""
+    shown = key_frame(codec, size)
+    target = io.BytesIO()
+    with av.open(target, "w", format="webm") as container:
+        stream = container.add_stream(codec, rate=30)
+        assert isinstance(stream, VideoStream)
+        stream.width = stream.height = size
+        stream.pix_fmt = "yuv420p"
+        for number in range(frames):
+            packet = av.Packet(shown)
+            packet.pts = packet.dts = number
+            packet.time_base = Fraction(1, 30)
+            packet.is_keyframe = True
+            packet.stream = stream
+            container.mux(packet)
+    return target.getvalue().replace(shown, _hidden(shown, codec))
+
+
+def key_frame(codec: str, size: int) -> bytes:
+    """Of one colour, made as fast as the encoder can."""
+    encoder = av.CodecContext.create(codec, "w")
+    assert isinstance(encoder, VideoCodecContext)
+    encoder.width = encoder.height = size
+    encoder.pix_fmt, encoder.time_base = "yuv420p", Fraction(1, 30)
+    encoder.options = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "threads": "1"}
+    frame = av.VideoFrame(size, size, "yuv420p")
+    for plane in frame.planes:
+        plane.update(b"\x5a" * plane.buffer_size)
+    frame.pts = 0
+    [packet] = [*encoder.encode(frame), *encoder.encode(None)]
+    return bytes(packet)
+
+
+def _hidden(packet: bytes, codec: str) -> bytes:
+    """Without `show_frame` (RFC 6386, 9.1; VP9 bitstream specification, 6.2)."""
+    return bytes([packet[0] & ~(0x10 if codec == "libvpx" else 2)]) + packet[1:]
+
+
 VIDEOS: dict[str, tuple[Callable[[], bytes], str | None]] = {
+    "VP9 of 121 frames of 25 megapixels that are never shown": (
+        lambda: never_shown("libvpx-vp9", 5_000, 121),
+        UNSUPPORTED,
+    ),
+    "VP8 of 121 frames of 16 megapixels that are never shown": (lambda: never_shown("libvpx", 4_000, 121), UNSUPPORTED),
     "MP4 with boxes 5,000 deep": (lambda: MP4 + nested(b"moov", 5_000), UNSUPPORTED),
     "MP4 of 300,000 boxes": (lambda: MP4 + box(b"free", b"") * 300_000, UNSUPPORTED),
     "MP4 with a box of no size in its index": (lambda: edited(MP4, b"mvhd", b"\0\0\0\0mvhd"), UNSUPPORTED),

@@ -215,7 +215,7 @@ async def test_a_process_that_has_used_up_its_budget_is_not_asked_again(inspecto
                 killed = worker
         await asyncio.sleep(0.01)
     told, message = await asking
-    assert (told, "longer to decode" in message) == ("UNAVAILABLE", True)
+    assert (told, "more work" in message) == ("UNSUPPORTED_MEDIA", True)
 
 
 async def test_a_caller_that_leaves_takes_its_process_along(inspector: Inspector) -> None:

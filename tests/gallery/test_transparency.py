@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from services.gallery.adapters.inspection.errors import TooManyPixelsError
-from services.gallery.adapters.inspection.examine import Facts, Limits, examine, limit_decoder
+from services.gallery.adapters.inspection.examine import Facts, examine, limit_decoder
+from services.gallery.adapters.inspection.limits import Limits
 from tests.gallery.media import bomb, encoded, png_chunk
 
 LIMITS = Limits(max_pixels=1_000_000, animation_seconds=10)

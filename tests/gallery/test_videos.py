@@ -13,7 +13,8 @@ from PIL import Image
 
 from services.gallery.adapters.inspection import video
 from services.gallery.adapters.inspection.errors import BrokenFileError, NoPictureError, TooManyPixelsError
-from services.gallery.adapters.inspection.examine import Facts, Limits, examine
+from services.gallery.adapters.inspection.examine import Facts, examine
+from services.gallery.adapters.inspection.limits import Limits
 from services.gallery.adapters.inspection.video import opened_video
 from services.gallery.domain import media
 from tests.gallery.boxes import box_of, edited, full_box
@@ -161,7 +162,7 @@ def test_nothing_but_the_given_file_is_opened(tmp_path: Path, monkeypatch: pytes
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
-        with opened_video(file, media.MP4, 1_000_000) as opened:
+        with opened_video(file, media.MP4, LIMITS) as opened:
             opened.first_frame()
     assert asked == []
 
@@ -170,5 +171,5 @@ def test_a_minute_is_sixty_seconds() -> None:
     with tempfile.TemporaryFile() as file:
         file.write(mp4(frames=60, rate=1, codec="mpeg4"))
         file.flush()
-        with opened_video(file, media.MP4, 1_000_000) as opened:
+        with opened_video(file, media.MP4, LIMITS) as opened:
             assert opened.duration() == timedelta(minutes=1)

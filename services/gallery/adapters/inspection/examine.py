@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,30 +10,26 @@ from typing import BinaryIO
 
 from PIL import AvifImagePlugin, Image, ImageFile
 
+from services.gallery.adapters.inspection.budget import SECONDS_PER_PIXEL, Earn, no_budget
 from services.gallery.adapters.inspection.credentials import has_content_credentials
 from services.gallery.adapters.inspection.errors import (
     BrokenFileError,
+    LargePictureError,
     NoPictureError,
     TooManyPixelsError,
+    TooMuchWorkError,
     UnknownFormatError,
 )
 from services.gallery.adapters.inspection.gif import gif_has_transparency
+from services.gallery.adapters.inspection.limits import Limits
 from services.gallery.adapters.inspection.precheck import precheck
 from services.gallery.adapters.inspection.transparency import has_transparency
 from services.gallery.adapters.inspection.video import opened_video
 from services.gallery.domain.assets import MediaType
-from services.gallery.domain.media import GIF, JPEG, PNG, SNIFF_BYTES, Format, sniff
+from services.gallery.domain.media import AVIF, GIF, JPEG, PNG, SNIFF_BYTES, Format, sniff
 
 MAX_FRAMES = 1000
 _PNG_DEPTH_AT = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Largest image in pixels, and seconds of the processor for the search through an animation."""
-
-    max_pixels: int
-    animation_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +44,15 @@ class Facts:
     has_content_credentials: bool | None = None
 
 
-def examine(file: BinaryIO, limits: Limits, earn: Callable[[int], None] = lambda pixels: None) -> Facts:
+def examine(file: BinaryIO, limits: Limits, earn: Earn = no_budget) -> Facts:
     """The facts of one file.
 
     Raster images are decoded once, and of videos the first frame, so that what is stored can be shown. SVG is never
-    parsed. `earn` is told the pixels to be decoded, before they are.
+    parsed. `earn`: see `budget`.
 
     Raises:
-        UnknownFormatError, BrokenFileError, TooManyPixelsError, NoPictureError, MemoryError.
+        UnknownFormatError, BrokenFileError, TooManyPixelsError, LargePictureError, TooMuchWorkError, NoPictureError,
+        MemoryError.
     """
     file.seek(0)
     format = sniff(file.read(SNIFF_BYTES))
@@ -77,7 +74,7 @@ def decoding() -> Iterator[None]:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooManyPixelsError from error
-    except (MemoryError, TooManyPixelsError, NoPictureError, BrokenFileError):
+    except (MemoryError, TooManyPixelsError, LargePictureError, TooMuchWorkError, NoPictureError, BrokenFileError):
         raise
     except Exception as error:  # decoders raise anything: struct.error, SyntaxError, KeyError, zlib.error, ...
         raise BrokenFileError from error
@@ -93,21 +90,21 @@ def limit_decoder(limits: Limits) -> None:
 @contextmanager
 def open_picture(file: BinaryIO, format: Format, limits: Limits) -> Iterator[ImageFile.ImageFile]:
     """A raster image whose header is read and within the limits; nothing is decoded yet."""
-    precheck(file, format, limits.max_pixels)
+    precheck(file, format, limits)
     file.seek(0)
     # One decoder only: what the first bytes say is what is tried.
     with Image.open(file, formats=[format.pillow_name]) as image:
-        if image.width * image.height > limits.max_pixels:
-            raise TooManyPixelsError
+        pixels = image.width * image.height
+        if format == AVIF:
+            limits.admit_compressed(pixels, os.fstat(file.fileno()).st_size)
+        limits.admit(pixels)
         yield image
 
 
-def _picture_facts(
-    file: BinaryIO, format: Format, limits: Limits, credentials: bool | None, earn: Callable[[int], None]
-) -> Facts:
+def _picture_facts(file: BinaryIO, format: Format, limits: Limits, credentials: bool | None, earn: Earn) -> Facts:
     with open_picture(file, format, limits) as image:
         width, height = image.size
-        earn(width * height)
+        earn(width * height * SECONDS_PER_PIXEL)
         return Facts(
             format.mime_type,
             width,
@@ -117,11 +114,8 @@ def _picture_facts(
         )
 
 
-def _video_facts(
-    file: BinaryIO, format: Format, limits: Limits, credentials: bool | None, earn: Callable[[int], None]
-) -> Facts:
-    with opened_video(file, format, limits.max_pixels) as video:
-        earn(4 * video.stream.codec_context.width * video.stream.codec_context.height)
+def _video_facts(file: BinaryIO, format: Format, limits: Limits, credentials: bool | None, earn: Earn) -> Facts:
+    with opened_video(file, format, limits, earn) as video:
         frame = video.first_frame()
         duration = video.duration()
         micros = None if duration is None else duration // timedelta(microseconds=1)

@@ -7,8 +7,6 @@ from services.gallery.adapters.inspection.errors import BrokenFileError
 from services.gallery.adapters.inspection.video import Video
 
 MAX_SECONDS = 4.0
-MAX_PIXELS = 400_000_000
-"""All frames looked at together: 48 in 4K."""
 
 _DARK, _FLAT = 24.0, 4.0  # of 255: mean, and standard deviation, of the brightness
 _SAMPLE = 64
@@ -18,16 +16,15 @@ def poster(video: Video, longest_edge: int) -> Image.Image:
     """The first frame of the first seconds that is neither dark nor of one shade; else the brightest.
 
     Raises:
-        BrokenFileError, TooManyPixelsError.
+        BrokenFileError, TooManyPixelsError, TooMuchWorkError.
     """
     best: VideoFrame | None = None
-    best_mean, pixels = -1.0, 0
+    best_mean = -1.0
     for frame in video.frames():
         mean, deviation = _brightness(frame)
         if mean > max(best_mean, _DARK) or (best is None and mean > best_mean):
             best, best_mean = frame, mean
-        pixels += frame.width * frame.height
-        if (mean >= _DARK and deviation >= _FLAT) or (frame.time or 0) > MAX_SECONDS or pixels > MAX_PIXELS:
+        if (mean >= _DARK and deviation >= _FLAT) or (frame.time or 0) > MAX_SECONDS:
             best = frame if mean >= _DARK and deviation >= _FLAT else best
             break
     if best is None:

@@ -8,6 +8,7 @@ import re
 from typing import BinaryIO
 
 from services.gallery.adapters.inspection.errors import BrokenFileError, TooManyPixelsError
+from services.gallery.adapters.inspection.limits import Limits
 from services.gallery.domain.media import GIF, JPEG, PNG, WEBP, Format
 
 MAX_JPEG_SEGMENTS = 4096
@@ -34,21 +35,21 @@ _PIECE_BYTES = 1024 * 1024
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by PNG's colour type
 
 
-def precheck(file: BinaryIO, format: Format, max_pixels: int) -> None:
+def precheck(file: BinaryIO, format: Format, limits: Limits) -> None:
     """Refuses a picture that would cost too much, as far as its headers tell.
 
     Raises:
-        BrokenFileError, TooManyPixelsError.
+        BrokenFileError, TooManyPixelsError, LargePictureError, TooMuchWorkError.
     """
     descriptor = file.fileno()
     if format == JPEG:
         _check_jpeg(descriptor)
     elif format == PNG:
-        _check_png(descriptor, max_pixels)
+        _check_png(descriptor, limits.max_pixels)
     elif format == GIF:
         _check_gif(descriptor)
     elif format == WEBP:
-        _check_webp(os.pread(descriptor, 30, 0), max_pixels)
+        _check_webp(descriptor, limits)
 
 
 def _check_jpeg(descriptor: int) -> None:
@@ -126,8 +127,9 @@ def _check_gif(descriptor: int) -> None:
     raise BrokenFileError("too many blocks before the first frame")
 
 
-def _check_webp(head: bytes, max_pixels: int) -> None:
+def _check_webp(descriptor: int, limits: Limits) -> None:
     """The decoder makes its canvas before anybody has seen its size (RFC 9649, 2.5 to 2.7)."""
+    head = os.pread(descriptor, 30, 0)
     if len(head) < 30:
         raise BrokenFileError("no header")
     match head[12:16]:
@@ -141,5 +143,4 @@ def _check_webp(head: bytes, max_pixels: int) -> None:
             height = int.from_bytes(head[28:30], "little") & 0x3FFF
         case _:
             raise BrokenFileError("no picture")
-    if width * height > max_pixels:
-        raise TooManyPixelsError
+    limits.admit_compressed(width * height, os.fstat(descriptor).st_size)

@@ -9,10 +9,12 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 import structlog
 
+from services.gallery.adapters.inspection.fair_turns import FairTurns, Rank
 from services.gallery.domain import failures
 
 WORKER = "services.gallery.adapters.inspection.worker"
@@ -28,7 +30,8 @@ START_SECONDS = 30.0
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
 _ANSWER_BYTES = 64 * 1024
 
-_CLOCKS = (-signal.SIGALRM, -signal.SIGPROF)
+LARGE_AT_ONCE = 1
+"""A picture above `limits.LARGE_PIXELS` may take most of the memory that a process may have."""
 
 _log = structlog.get_logger(__name__)
 
@@ -42,50 +45,83 @@ class InspectionLimits:
     memory_bytes: int
 
 
-class WorkerDiedError(Exception):
-    """The process ended while it held a file; `timed_out` says that its clock did it."""
+class Death(Enum):
+    """Why a process ended while it held a file."""
 
-    def __init__(self, *, timed_out: bool) -> None:
+    TIME = auto()
+    """Its time was up; how busy the machine is has a part in it."""
+    WORK = auto()
+    """It had used as much of the processor as the file had earned; nothing but the bytes has a part in it."""
+    UNKNOWN = auto()
+
+
+class WorkerDiedError(Exception):
+    """The process ended while it held a file."""
+
+    def __init__(self, death: Death) -> None:
         super().__init__()
-        self.timed_out = timed_out
+        self.death = death
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """For whom a file is opened: see `FairTurns`."""
+
+    who: str = ""
+    rank: Rank = Rank.USER
+
+
+_DEATHS = {-signal.SIGALRM: Death.TIME, -signal.SIGPROF: Death.WORK}
 
 
 class Processes:
-    """Up to `count` files at a time; further ones wait for their turn. `niceness`: as the system's nice has it."""
+    """Up to `count` files at a time; further ones wait for their turn. `niceness`: as the system's nice has it.
 
-    def __init__(self, limits: InspectionLimits, *, count: int, niceness: int = 0) -> None:
+    `large`: turns at large pictures, which all processes of a service share.
+    """
+
+    def __init__(self, limits: InspectionLimits, *, count: int, large: FairTurns, niceness: int = 0) -> None:
         self.limits = limits
-        self._turn = asyncio.Semaphore(count)
+        self._turns = FairTurns(count)
+        self._large = large
         self._niceness = niceness
         self._idle: list[_Worker] = []
 
-    async def ask(self, request: dict[str, Any], descriptors: Sequence[int]) -> dict[str, Any]:
+    async def ask(self, request: dict[str, Any], descriptors: Sequence[int], asker: Asker = Asker()) -> dict[str, Any]:
         """The answer of a process to a request about the open files.
 
         Raises:
             WorkerDiedError: it ended, twice, or ran out of time.
         """
-        try:
-            return await self._ask(request, descriptors)
-        except WorkerDiedError as error:
-            if error.timed_out:
-                raise
-            # Perhaps it was not the file's fault: somebody may have ended the process from outside.
-            return await self._ask(request, descriptors)
+        answer = await self._ask_twice({**request, "large": False}, descriptors, asker)
+        if answer != {"refusal": "large"}:
+            return answer
+        # No process rests meanwhile: who waits for this turn has given its process back.
+        async with self._large.taken(asker.who, asker.rank):
+            return await self._ask_twice({**request, "large": True}, descriptors, asker)
 
     async def close(self) -> None:
         """Ends the processes."""
         while self._idle:
             await self._idle.pop().close()
 
-    async def _ask(self, request: dict[str, Any], descriptors: Sequence[int]) -> dict[str, Any]:
-        async with self._turn, self._worker() as worker:
+    async def _ask_twice(self, request: dict[str, Any], descriptors: Sequence[int], asker: Asker) -> dict[str, Any]:
+        try:
+            return await self._ask(request, descriptors, asker)
+        except WorkerDiedError as error:
+            if error.death is not Death.UNKNOWN:
+                raise
+            # Perhaps it was not the file's fault: somebody may have ended the process from outside.
+            return await self._ask(request, descriptors, asker)
+
+    async def _ask(self, request: dict[str, Any], descriptors: Sequence[int], asker: Asker) -> dict[str, Any]:
+        async with self._turns.taken(asker.who, asker.rank), self._worker() as worker:
             return await worker.ask(request, descriptors, self.limits)
 
     @asynccontextmanager
     async def _worker(self) -> AsyncIterator["_Worker"]:
         """A process, given back only when it has answered: after anything else nobody knows what it is doing."""
-        worker = self._idle.pop() if self._idle else await _Worker.start(self.limits.memory_bytes, self._niceness)
+        worker = await self._idle_worker() or await _Worker.start(self.limits.memory_bytes, self._niceness)
         try:
             yield worker
         except BaseException:
@@ -95,6 +131,15 @@ class Processes:
             self._idle.append(worker)
         else:
             await worker.close()
+
+    async def _idle_worker(self) -> "_Worker | None":
+        """One that lives: the system may have ended some while nobody asked."""
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.alive:
+                return worker
+            await worker.close()
+        return None
 
 
 class _Worker:
@@ -151,11 +196,11 @@ class _Worker:
             async with asyncio.timeout(limits.seconds + GRACE_SECONDS):
                 answer = await self._receive_line()
         except TimeoutError:
-            raise WorkerDiedError(timed_out=True) from None
+            raise WorkerDiedError(Death.TIME) from None
         except (ConnectionError, EOFError):
             code = await self._process.wait()
             _log.warning("inspection_process_died", code=code)
-            raise WorkerDiedError(timed_out=code in _CLOCKS) from None
+            raise WorkerDiedError(_DEATHS.get(code, Death.UNKNOWN)) from None
         content: dict[str, Any] = json.loads(answer)
         return content
 
@@ -166,6 +211,8 @@ class _Worker:
             if not part:
                 raise EOFError
             answer += part
+            if len(answer) > _ANSWER_BYTES:
+                raise EOFError("more than any answer has")
         return answer
 
     async def close(self) -> None:

@@ -2,13 +2,15 @@
 
 import io
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import BinaryIO
 
 from PIL import Image, ImageCms, ImageOps
 
+from services.gallery.adapters.inspection.budget import SECONDS_PER_PIXEL, Earn, no_budget
 from services.gallery.adapters.inspection.errors import BrokenFileError, UnknownFormatError
-from services.gallery.adapters.inspection.examine import Limits, decoding, open_picture
+from services.gallery.adapters.inspection.examine import decoding, open_picture
+from services.gallery.adapters.inspection.limits import Limits
 from services.gallery.adapters.inspection.poster import poster
 from services.gallery.adapters.inspection.video import opened_video
 from services.gallery.domain.assets import MediaType
@@ -24,13 +26,12 @@ _REDUCING_GAP = 2.0
 _ALPHA_MODES = frozenset({"RGBA", "LA", "PA", "La", "RGBa"})
 
 
-def render(
-    file: BinaryIO, targets: Mapping[Variant, int], limits: Limits, earn: Callable[[int], None] = lambda pixels: None
-) -> None:
+def render(file: BinaryIO, targets: Mapping[Variant, int], limits: Limits, earn: Earn = no_budget) -> None:
     """Writes each variant as WebP to its descriptor.
 
     Raises:
-        UnknownFormatError, BrokenFileError, TooManyPixelsError, NoPictureError, MemoryError.
+        UnknownFormatError, BrokenFileError, TooManyPixelsError, LargePictureError, TooMuchWorkError, NoPictureError,
+        MemoryError.
     """
     file.seek(0)
     format = sniff(file.read(SNIFF_BYTES))
@@ -45,14 +46,13 @@ def render(
             _write(targets[variant], _encoded(image))
 
 
-def _picture(file: BinaryIO, format: Format, edge: int, limits: Limits, earn: Callable[[int], None]) -> Image.Image:
+def _picture(file: BinaryIO, format: Format, edge: int, limits: Limits, earn: Earn) -> Image.Image:
     """The picture, upright, as RGB or RGBA in sRGB, at most `edge` pixels long."""
     if format.media_type is MediaType.VIDEO:
-        with opened_video(file, format, limits.max_pixels) as video:
-            earn(4 * video.stream.codec_context.width * video.stream.codec_context.height)
+        with opened_video(file, format, limits, earn) as video:
             return poster(video, edge)
     with open_picture(file, format, limits) as opened:
-        earn(opened.width * opened.height)
+        earn(opened.width * opened.height * SECONDS_PER_PIXEL)
         profile = opened.info.get("icc_profile")
         # JPEG is decoded at a fraction of its size.
         opened.draft(None, (int(edge * _REDUCING_GAP), int(edge * _REDUCING_GAP)))

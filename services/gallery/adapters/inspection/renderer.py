@@ -4,11 +4,20 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from services.gallery.adapters.inspection.processes import InspectionLimits, Processes, WorkerDiedError
+from services.gallery.adapters.inspection.fair_turns import FairTurns, Rank
+from services.gallery.adapters.inspection.processes import (
+    LARGE_AT_ONCE,
+    Asker,
+    Death,
+    InspectionLimits,
+    Processes,
+    WorkerDiedError,
+)
 from services.gallery.adapters.spool import memory_file
 from services.gallery.domain.variants import MAX_DERIVATIVE_BYTES, Variant
 
 NICENESS = 10
+_ASKER = Asker(rank=Rank.BACKGROUND)
 
 
 class NotRenderableError(Exception):
@@ -22,8 +31,9 @@ class NotRenderedError(Exception):
 class Renderer:
     """Up to `processes` files at a time; further ones wait for their turn."""
 
-    def __init__(self, limits: InspectionLimits, *, processes: int) -> None:
-        self._processes = Processes(limits, count=processes, niceness=NICENESS)
+    def __init__(self, limits: InspectionLimits, *, processes: int, large: FairTurns | None = None) -> None:
+        large = large or FairTurns(LARGE_AT_ONCE)
+        self._processes = Processes(limits, count=processes, large=large, niceness=NICENESS)
 
     async def render(self, descriptor: int, variants: Sequence[Variant]) -> dict[Variant, bytes]:
         """WebP for each variant, from one look at the file.
@@ -36,9 +46,11 @@ class Renderer:
             targets = [stack.enter_context(memory_file()) for _ in variants]
             descriptors = [descriptor, *(target.fileno() for target in targets)]
             try:
-                answer = await self._processes.ask({"variants": list(variants)}, descriptors)
+                answer = await self._processes.ask({"variants": list(variants)}, descriptors, _ASKER)
             except WorkerDiedError as error:
-                raise NotRenderedError("time" if error.timed_out else "process") from error
+                if error.death is Death.WORK:
+                    raise NotRenderableError("work") from error
+                raise NotRenderedError(error.death.name.lower()) from error
             refusal = answer.get("refusal")
             if refusal == "memory":
                 raise NotRenderedError(refusal)

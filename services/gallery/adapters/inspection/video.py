@@ -17,8 +17,15 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from services.gallery.adapters.inspection.errors import BrokenFileError, NoPictureError, TooManyPixelsError
+from services.gallery.adapters.inspection.budget import SECONDS_PER_VIDEO_PIXEL, Earn, no_budget
+from services.gallery.adapters.inspection.errors import (
+    BrokenFileError,
+    LargePictureError,
+    NoPictureError,
+    TooMuchWorkError,
+)
 from services.gallery.adapters.inspection.iso_media import check_iso_media
+from services.gallery.adapters.inspection.limits import Limits
 from services.gallery.adapters.inspection.matroska import check_matroska
 from services.gallery.domain.media import MP4, Format
 
@@ -28,7 +35,15 @@ READ_BYTES = 96 * 1024 * 1024
 MAX_PACKETS = 60_000
 """Packets looked at from either end; 30 minutes at 30 Hz are 54,000."""
 
-FIRST_FRAME_PACKETS = 120
+MAX_DECODED_PACKETS = 120
+MIN_DECODED_PACKETS = 2
+DECODED_PIXELS = 400_000_000
+"""Of all packets together, whether their frames are shown or not: 48 frames in 4K."""
+
+UNSEEN_PIXELS = 240_000_000
+"""Of all packets before the first frame that is shown: 8 frames in 8K, of which at most six are held back for the order
+of showing (H.264, table A-1; H.265, A.4.2). Any number of frames can be said not to be shown, for a few bytes each."""
+
 LONGEST = timedelta(days=2)
 """No video that fits into an upload is longer; what says so is not believed."""
 
@@ -69,24 +84,42 @@ class Video:
     """An opened video."""
 
     def __init__(
-        self, container: av.container.InputContainer, stream: VideoStream, reader: _Reader, max_pixels: int
+        self, container: av.container.InputContainer, stream: VideoStream, reader: _Reader, limits: Limits, earn: Earn
     ) -> None:
         self._container = container
         self._reader = reader
-        self._max_pixels = max_pixels
+        self._limits = limits
+        self._earn = earn
         self.stream = stream
 
     def frames(self) -> Iterator[VideoFrame]:
-        """The first frames in the order of showing, as far as a bounded number of packets gives them."""
+        """The first frames in the order of showing, as far as a bounded number of packets gives them.
+
+        Raises:
+            TooMuchWorkError: none of them is shown.
+        """
         self._reader.refill()
-        for count, packet in enumerate(self._container.demux(self.stream)):
+        decoded, shown = 0, 0
+        for count, packet in enumerate(self._container.demux(self.stream), start=1):
+            before = self._pixels()
+            self._earn(before * SECONDS_PER_VIDEO_PIXEL)
             for frame in packet.decode():
-                if frame.width * frame.height > self._max_pixels:
-                    raise TooManyPixelsError
+                self._limits.admit(frame.width * frame.height)
                 if isinstance(frame, VideoFrame):
+                    shown += 1
                     yield frame
-            if count >= FIRST_FRAME_PACKETS:
-                return
+            # A frame that is not shown may yet be larger than those before it.
+            decoded += max(before, self._pixels())
+            enough = count >= MIN_DECODED_PACKETS and decoded > (DECODED_PIXELS if shown else UNSEEN_PIXELS)
+            if count >= MAX_DECODED_PACKETS or enough:
+                break
+        else:
+            return
+        if not shown:
+            raise TooMuchWorkError
+
+    def _pixels(self) -> int:
+        return self.stream.codec_context.width * self.stream.codec_context.height
 
     def first_frame(self) -> VideoFrame:
         """Raises BrokenFileError if none of the first packets can be decoded."""
@@ -125,26 +158,29 @@ class Video:
 
 
 @contextmanager
-def opened_video(file: BinaryIO, format: Format, max_pixels: int) -> Iterator[Video]:
+def opened_video(file: BinaryIO, format: Format, limits: Limits, earn: Earn = no_budget) -> Iterator[Video]:
     """The video in a file.
 
     Raises:
-        BrokenFileError, NoPictureError, TooManyPixelsError.
+        BrokenFileError, NoPictureError, TooManyPixelsError, LargePictureError.
     """
     is_mp4 = format == MP4
     (check_iso_media if is_mp4 else check_matroska)(file.fileno())
     file.seek(0)
     reader = _Reader(file)
-    options = _options(max_pixels, _DEMUXERS[is_mp4])
+    options = _options(limits.pixels_now, _DEMUXERS[is_mp4])
     try:
         opened = av.open(reader, mode="r", format="mp4" if is_mp4 else "webm", options=options, io_open=_refuse_to_open)
         with opened as container:
             stream = _video_stream(container)
-            if stream.codec_context.width * stream.codec_context.height > max_pixels:
-                raise TooManyPixelsError
-            stream.codec_context.options = {"max_pixels": str(max_pixels)}
+            pixels = stream.codec_context.width * stream.codec_context.height
+            if not (pixels or limits.large):  # the demuxer forgets a size that it may not have
+                raise LargePictureError
+            limits.admit(pixels)
+            # Frames that are larger than the header says are refused by the decoder.
+            stream.codec_context.options = {"max_pixels": str(limits.pixels_now)}
             stream.codec_context.thread_count = 1
-            yield Video(container, stream, reader, max_pixels)
+            yield Video(container, stream, reader, limits, earn)
     except av.FFmpegError as error:
         raise BrokenFileError("not decoded") from error
 

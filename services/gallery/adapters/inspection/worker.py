@@ -12,17 +12,22 @@ import resource
 import signal
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from services.gallery.adapters.inspection.budget import Budget
 from services.gallery.adapters.inspection.errors import (
     BrokenFileError,
+    LargePictureError,
     NoPictureError,
     TooManyPixelsError,
+    TooMuchWorkError,
     UnknownFormatError,
 )
-from services.gallery.adapters.inspection.examine import Limits, examine, limit_decoder
+from services.gallery.adapters.inspection.examine import examine, limit_decoder
+from services.gallery.adapters.inspection.limits import Limits
 from services.gallery.adapters.inspection.render import render
 from services.gallery.domain.variants import MAX_DERIVATIVE_BYTES, Variant
 
@@ -35,6 +40,8 @@ _REFUSALS: dict[type[Exception], str] = {
     UnknownFormatError: "unknown",
     BrokenFileError: "broken",
     TooManyPixelsError: "pixels",
+    LargePictureError: "large",
+    TooMuchWorkError: "work",
     NoPictureError: "no-picture",
     MemoryError: "memory",
 }
@@ -47,6 +54,7 @@ def main() -> None:
     # What is too large to write is an error, and no reason to die.
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     with socket.socket(fileno=os.dup(0)) as channel:
+        _be_the_first_to_go()
         _limit(int(sys.argv[1]))
         os.nice(int(sys.argv[2]))
         channel.sendall(b"ready\n")
@@ -71,7 +79,7 @@ def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
 def _answer(file: BinaryIO, targets: list[int], request: dict[str, Any]) -> dict[str, Any]:
     size = os.fstat(file.fileno()).st_size
     budget = Budget(size, most=request["seconds"], extra=RENDER_SECONDS if targets else 0)
-    limits = Limits(request["max_pixels"], budget.search_seconds)
+    limits = Limits(request["max_pixels"], budget.search_seconds, request["large"])
     limit_decoder(limits)
     # Kill this process whatever the decoder is doing, also when nobody is left to wait for it.
     signal.setitimer(signal.ITIMER_REAL, request["seconds"])
@@ -87,6 +95,12 @@ def _answer(file: BinaryIO, targets: list[int], request: dict[str, Any]) -> dict
     finally:
         budget.stop()
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _be_the_first_to_go() -> None:
+    """When memory runs out, the system ends this process rather than the service, a database, or another's."""
+    with suppress(OSError):  # a system that has no such thing
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _limit(address_space: int) -> None:
