@@ -83,7 +83,7 @@ def _decode_token(token: str, binding: bytes, keys: tuple[type[PositionValue], .
         if keys is not None and tuple(map(type, position)) != keys:
             raise ValueError("shape")
         return position
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise InvalidArgument.field(
             "page_token",
             "is not a token that this method returned for these arguments; start again without it",
@@ -109,10 +109,14 @@ def _decode(item: object) -> PositionValue:
             item.encode()  # raises on half of a surrogate pair, which no driver can send
             return item
         case int():
-            if not -(2**63) <= item < 2**63:
+            # Not the least of its kind either, which Postgres cannot negate.
+            if not -(2**63) < item < 2**63:
                 raise ValueError("bigint")
             return item
         case [str(text)]:
-            return datetime.fromisoformat(text)
+            time = datetime.fromisoformat(text)
+            if time.tzinfo is None:
+                raise ValueError("no time zone")
+            return time.astimezone(UTC)
         case _:
             raise TypeError(type(item).__name__)

@@ -12,6 +12,7 @@ from services.gallery.convert import PAGE_BYTES, refuse_nul
 from services.gallery.convert_assets import asset_message, media_type_of
 from services.gallery.domain.folders import parse_folder
 from services.gallery.domain.listing import MAX_COUNT, Filters, Listed, Order, Position, TagCount, Totals, Window
+from services.gallery.domain.search import MAX_TERMS, terms_of
 
 MAX_LISTED_ASSETS = 200
 MAX_LISTED_TAGS = 1_000
@@ -36,6 +37,8 @@ def filters_of(request: pb.ListAssetsRequest) -> Filters:
         InvalidArgument: INVALID_FIELD, INVALID_FOLDER_PATH.
     """
     refuse_nul(request)
+    if len(terms_of(request.query)) > MAX_TERMS:
+        raise InvalidArgument.field("query", f"must have at most {MAX_TERMS} different words (or pairs of characters)")
     return Filters(
         folder=parse_folder(request.folder),
         include_subfolders=bool(request.folder) and request.include_subfolders,

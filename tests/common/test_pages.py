@@ -11,6 +11,7 @@ from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from services.common.caller import acting_for
 from services.common.errors import InvalidArgument
 from services.common.pages import Position, read_page
+from services.common.tokens import encode_token
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -120,8 +121,18 @@ def test_a_position_of_the_right_shape_passes() -> None:
     assert read_page(request(page_token=token), keys=(datetime, str)).position == (NOW, "x")
 
 
-@pytest.mark.parametrize("value", ["a\0b", "\ud800", "a\udfffb", 2**63, -(2**63) - 1])
+@pytest.mark.parametrize("value", ["a\0b", "\ud800", "a\udfffb", 2**63, -(2**63), -(2**63) - 1])
 def test_what_postgres_cannot_hold_is_refused(value: str | int) -> None:
     token = read_page(request()).next_token(value)
     with pytest.raises(InvalidArgument):
         read_page(request(page_token=token))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"[" * 1500, b'[["2026-11-23T12:00:00"]]', b'[["0001-01-01T00:00:00+14:00"]]', b'[["9999-12-31T23:59:59-14:00"]]'],
+)
+def test_a_forged_payload_is_refused_whatever_it_is(payload: bytes) -> None:
+    binding = read_page(request())._binding
+    with pytest.raises(InvalidArgument):
+        read_page(request(page_token=encode_token(payload, binding)))

@@ -5,9 +5,15 @@ import uuid
 from collections.abc import Awaitable
 from typing import Any
 
+import grpc
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import TSQUERY
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
+from services.gallery import finding
+from services.gallery.adapters import filtering
+from services.gallery.adapters.listing import Listing
 from tests.gallery.harness import Client, refusal
 from tests.support.media import png
 
@@ -133,3 +139,44 @@ async def test_a_token_of_one_order_is_none_of_another(user: Client, order: str)
     token = (await user.page(page_size=1, query="sea")).next_page_token
     error = await refusal(user.page(page_token=token, query="sea", order_by=order))
     assert error.reason == "INVALID_PAGE_TOKEN"
+
+
+async def test_a_query_of_too_many_words_is_refused(user: Client) -> None:
+    await made(user, " ".join("abcdefghijklmnopqrstuvwxyz"))
+    assert len(await user.names(query=" ".join("abcdefghijklmnopqrstuvwxyz"))) == 1
+    many = " ".join(f"w{number}" for number in range(33))
+    error = await refusal(user.page(query=many))
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert error.fields == ("query",)
+
+
+async def test_a_list_that_takes_too_long_ends_and_says_so(user: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    await made(user)
+    monkeypatch.setattr(finding, "LIST_SECONDS", 0.3)
+    slow = sa.cast(sa.cast(sa.func.pg_sleep(20), sa.Text), TSQUERY)
+    monkeypatch.setattr(filtering, "tsquery", lambda words: slow)
+    error = await refusal(user.page(query="anything"))
+    assert (error.code, error.reason) == (grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED")
+    assert error.metadata["retrySafe"] == "true"
+    monkeypatch.undo()
+    assert len(await user.names()) == 1
+
+
+async def test_the_slow_lists_of_one_owner_leave_the_others_theirs(
+    user: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, list_page = asyncio.Event(), Listing.list_page
+
+    async def slow(self: Listing, owner: str, *rest: Any, **named: Any) -> Any:
+        if owner == user.principal:
+            await go_on.wait()
+        return await list_page(self, owner, *rest, **named)
+
+    monkeypatch.setattr(Listing, "list_page", slow)
+    slow_ones = [asyncio.ensure_future(user.page()) for _ in range(30)]
+    try:
+        async with asyncio.timeout(3):
+            assert await user.gallery.user().names() == []
+    finally:
+        go_on.set()
+        await asyncio.gather(*slow_ones)

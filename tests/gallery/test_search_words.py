@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.gallery.domain.assets import Analysis
-from services.gallery.domain.search import MAX_LEXEME_CHARACTERS, document_of, query_of
+from services.gallery.domain.search import MAX_LEXEME_CHARACTERS, document_of, query_of, ranking_of, terms_of
 from tests.conftest import NewDatabase
 
 Database = psycopg.Connection[Any]
@@ -24,7 +24,7 @@ async def database(new_database: NewDatabase) -> AsyncIterator[Database]:
 
 def found(prompt: str, query: str, database: Database) -> bool:
     """Whether Postgres finds the prompt by the query."""
-    words = query_of(query)
+    words = query_of(terms_of(query))
     if not words:
         return False
     values = (document_of("", (), prompt, None), words)
@@ -51,6 +51,7 @@ def found(prompt: str, query: str, database: Database) -> bool:
         ("हिन्दी कविता", "हिन्दी"),
         ("soft\u00adware", "software"),
         ("iPhone15 on a desk", "iphone15"),
+        ("𞤀𞤣𞤤𞤢𞤥\U0001e944 rimmii", "𞤀𞤣𞤤𞤢𞤥\U0001e944"),
         ("photo of Ἀθῆναι", "ἀθῆναι"),
         ("İstanbul", "i\u0307stanbul"),
         ("葛\U000e0100城", "葛城"),
@@ -84,7 +85,7 @@ def test_what_is_not_there_is_not_found(database: Database, prompt: str, query: 
     "query", ["sea | cat", "!cat sea", "sea:*", "(sea)", "sea <-> sea", "sea & ' \\", "'sea'::tsquery"]
 )
 def test_operators_of_the_database_are_only_characters(query: str) -> None:
-    words = query_of(query)
+    words = query_of(terms_of(query))
     assert "|" not in words
     assert "!" not in words
     assert "(" not in words
@@ -92,12 +93,18 @@ def test_operators_of_the_database_are_only_characters(query: str) -> None:
     assert "'sea'" in words
 
 
+def test_a_row_is_ranked_by_each_word_alone_which_costs_the_sum_of_their_places_and_not_the_product() -> None:
+    terms = terms_of("sea cat sea harb")
+    assert query_of(terms) == "'sea' & 'cat' & 'harb':*"
+    assert ranking_of(terms) == "'sea' | 'cat' | 'harb':*"
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(max_size=500), st.lists(st.text(max_size=64), max_size=5), st.text(max_size=500))
 def test_any_text_is_one_that_the_database_takes(database: Database, name: str, tags: list[str], text: str) -> None:
     words = document_of(name, tags, text, Analysis(description=text[::-1]))
     database.execute("SELECT %s::tsvector", (words,))
-    if query := query_of(text):
+    if query := query_of(terms_of(text)):
         row = database.execute("SELECT %s::tsvector @@ %s::tsquery", (words, query)).fetchone()
         assert row == (True,), "a text is found by itself"
 

@@ -22,7 +22,7 @@ from services.gallery.domain import failures
 from services.gallery.domain.assets import Folder
 from services.gallery.domain.folders import FolderRef
 from services.gallery.domain.listing import MAX_COUNT, MAX_RANKED, Filters, Listed, Order, Position, Window
-from services.gallery.domain.search import query_of
+from services.gallery.domain.search import query_of, ranking_of, terms_of
 
 # As an integer a rank survives the way to a client and back.
 _RANK_SCALE = 1_000_000
@@ -42,19 +42,19 @@ class Listing:
         Raises:
             NotFound: FOLDER_NOT_FOUND.
         """
-        words = query_of(filters.query)
+        terms = terms_of(filters.query)
         async with self._reading.connect() as connection:
             inside = await _folder(connection, owner, filters.folder)
-            if filters.query and not words:
+            if filters.query and not terms:
                 return Listed((), (), 0)
             scope = Scope(
                 order,
                 walked_conditions(owner, filters, inside),
-                searched_conditions(owner, filters, inside, words),
+                searched_conditions(owner, filters, inside, query_of(terms)),
                 show_deleted=filters.show_deleted,
             )
             if order is Order.RELEVANCE:
-                page = _ranked_page(scope, words, after, size, full=full)
+                page = _ranked_page(scope, ranking_of(terms), after, size, full=full)
             else:
                 page = _page(scope, after, None if after else known_total(owner, filters, inside), size, full=full)
             rows = (await connection.execute(page)).mappings().all()
@@ -92,7 +92,7 @@ def _page(
     return shown.add_columns(total.label("total"))
 
 
-def _ranked_page(scope: Scope, words: str, after: Position | None, size: int, *, full: bool) -> sa.Select[Any]:
+def _ranked_page(scope: Scope, ranking: str, after: Position | None, size: int, *, full: bool) -> sa.Select[Any]:
     """One page of the newest matches by rank. The first page fixes between which times they lie."""
     scope = replace(scope, order=Order.NEWEST)
     if after is not None and after.window is not None:
@@ -102,7 +102,7 @@ def _ranked_page(scope: Scope, words: str, after: Position | None, size: int, *,
     # A window that grew since, by what was undeleted, shows what is in it.
     newest = sa.select(found).order_by(*sorted_by(Order.NEWEST, found))
     newest_found = (newest if after is not None else newest.limit(MAX_RANKED)).cte("newest_found")
-    rank = sa.cast(sa.func.ts_rank(asset.c.search, tsquery(words)) * _RANK_SCALE, sa.Integer).label("rank")
+    rank = sa.cast(sa.func.ts_rank(asset.c.search, tsquery(ranking)) * _RANK_SCALE, sa.Integer).label("rank")
     matches = sa.select(newest_found, rank).join(asset, asset.c.id == newest_found.c.id)
     ranked = matches.cte("ranked")
     page = sa.select(ranked)

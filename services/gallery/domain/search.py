@@ -21,8 +21,11 @@ VERSION: Final = 1
 MAX_LEXEME_CHARACTERS = 40
 """A longer word is cut, on both sides."""
 
-MAX_POSITIONS = 16
-"""Places of one word that are kept: more hardly change a rank. Postgres takes 256."""
+MAX_POSITIONS = 4
+"""Places of one word that are kept: more hardly change a rank, and ranking reads them all. Postgres takes 256."""
+
+MAX_TERMS = 32
+"""Words, or pairs of characters, that may be asked for at once: each is looked for in every candidate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ _IGNORED = dict.fromkeys((0xAD, 0x200C, 0x200D, 0x2060, 0xFEFF, *range(0xFE00, 0
 
 def _marks() -> str:
     """Combining marks: letters of many scripts are not whole without them, and Python does not count them as such."""
-    found = (chr(code) for code in range(0x300, 0x1E900) if unicodedata.category(chr(code))[0] == "M")
+    found = (chr(code) for code in range(0x300, 0x1EA00) if unicodedata.category(chr(code))[0] == "M")
     return "".join(found)
 
 
@@ -91,10 +94,10 @@ def document_of(display_name: str, tags: Iterable[str], prompt: str, analysis: A
     return " ".join(f"'{lexeme}':{','.join(known)}" for lexeme, known in places.items())
 
 
-def query_of(text: str) -> str:
-    """The tsquery for all words of the text, the last also as a beginning; empty: there is no word in it.
+def terms_of(text: str) -> tuple[str, ...]:
+    """The words of a query as terms of a tsquery, each once, the last also as a beginning; empty: there is none.
 
-    Whatever the text, it is only words: it cannot bring operators along.
+    Whatever the text, they are only words: it cannot bring operators along.
     """
     terms: list[str] = []
     runs = [run for word in _words(text) for run in _RUN.findall(word)]
@@ -106,7 +109,21 @@ def query_of(text: str) -> str:
             terms.append(f"'{run}':*")
         else:
             terms += [f"'{first}{second}'" for first, second in pairwise(run)]
-    return " & ".join(dict.fromkeys(terms))
+    return tuple(dict.fromkeys(terms))
+
+
+def query_of(terms: Iterable[str]) -> str:
+    """The tsquery for assets that have all the terms."""
+    return " & ".join(terms)
+
+
+def ranking_of(terms: Iterable[str]) -> str:
+    """The tsquery by which assets that have all the terms are ranked.
+
+    Each term counts by itself. Ranked by all of them together Postgres compares every place of each with every place of
+    each other: seconds for words that somebody chose to be slow.
+    """
+    return " | ".join(terms)
 
 
 def _lexemes(texts: Iterable[str]) -> Iterator[str]:

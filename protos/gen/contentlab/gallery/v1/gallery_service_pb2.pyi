@@ -1449,7 +1449,8 @@ class ListAssetsRequest(_message.Message):
     """Only assets made by this generation or job."""
     query: _builtins.str
     """Words to find in prompt, display name, analysis and tags, all of them; the last may be the beginning of one.
-    Best matches first unless `order_by` is given: the newest 500 matches of the first page's time are ranked.
+    At most 32 different words (of scripts without spaces: pairs of characters). Best matches first unless `order_by`
+    is given: the newest 500 matches of the first page's time are ranked; one whose rank changes is where it belongs then.
     """
     order_by: _builtins.str
     """`create_time desc` (default), `create_time`, `update_time desc`, `display_name`, `size_bytes desc`.
