@@ -139,12 +139,21 @@ class _Parts:
         adapter = ImageAdapter(
             selection.registry, clients, seconds=settings.provider_seconds, max_answer_bytes=settings.provider_max_bytes
         )
-        self.language = Language(settings, selection.registry, engine, self.paid_calls, clients, library, today=today)
+        self.language = Language(
+            settings, selection.registry, engine, self.paid_calls, clients, library, self.generations, today=today
+        )
         originals = Originals(channel, seconds=settings.upload_seconds)
         self.references = References(originals, capacity=settings.max_reference_bytes)
         self.previews = Previews(Flattener(processes=1))
         self.maker = Maker(
-            self.paid_calls, adapter, clients, self.generations, self.deliverer, self.references, hold_seconds=hold
+            self.paid_calls,
+            adapter,
+            clients,
+            self.generations,
+            self.deliverer,
+            self.references,
+            self.language.pipeline,
+            hold_seconds=hold,
         )
         self.running = Running[Generation](settings.max_generations)
 
@@ -159,10 +168,20 @@ class _Parts:
             self.running,
             self.references,
             self.previews,
+            self.language.pipeline,
+            self.language.analysing,
             today=today,
         )
         reading = Reading(self.generations, self.paid_calls, self.selection, today=today)
-        resolving = Resolving(reading, self.paid_calls, self.maker, self.running, self.references, today=today)
+        resolving = Resolving(
+            reading,
+            self.paid_calls,
+            self.maker,
+            self.running,
+            self.references,
+            self.language.analysing,
+            today=today,
+        )
         servicer = ImageServicer(
             generating,
             Streaming(generating, self.previews),
@@ -177,6 +196,7 @@ class _Parts:
             ready=partial(is_reachable, self.engine),
             background={
                 "deliver": self.deliverer.deliver_forever,
+                "analyze": self.language.analysing.analyze_forever,
                 "drain_clock": self._start_drain_clock,
             },
             registry=self.metrics,

@@ -6,7 +6,7 @@ or in another process, finds the answers that were paid for, and pays only for w
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Generic, TypeVar
@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from services.common.errors import Billed, Internal, ServiceError, Unavailable
 from services.image.adapters import answers
 from services.image.adapters.answers import Answers
+from services.image.domain.generations import PAID_CALLS
 from services.models.endpoints import EndpointClients
 from services.models.failures import CallFailed
 from services.models.money import UNPRICED
@@ -97,13 +98,19 @@ class Asking:
         """
         return check_text_request(request, self._registry, today=self._today())
 
-    async def obtain(self, task: Task[ShapeT, ValueT], checked: CheckedTextRequest, scope: Scope) -> Asked[ValueT]:
-        """The task's value: what was paid for before is not paid for again.
+    async def obtain(
+        self,
+        task: Task[ShapeT, ValueT],
+        checked: CheckedTextRequest,
+        scope: Scope,
+        turns: list[PaidCall] | None = None,
+    ) -> Asked[ValueT]:
+        """The task's value: what was paid for before is not paid for again. `turns` gets every call, however it ends.
 
         Raises:
             ServiceError: how it failed, as `structured.obtain` says; REQUEST_ID_REUSED.
         """
-        turns: list[PaidCall] = []
+        turns = [] if turns is None else turns
 
         async def ask(call: TextCall) -> TextAnswer:
             opened = await self._paid_calls.open(scope.intent(call), _nothing_else)
@@ -113,10 +120,18 @@ class Asking:
 
         try:
             obtained = await obtain(task, checked, ask, self._formats)
-        except CallFailed as failed:
-            raise failed.error from None
+        except (CallFailed, ServiceError) as failed:
+            error = failed.error if isinstance(failed, CallFailed) else failed
+            if turns:
+                error.metadata.setdefault("paidCall", PAID_CALLS.format(turns[-1].id))
+            raise error from None
         billed = tuple(call for call in turns if call.state is State.SUCCEEDED)
         return Asked(obtained.value, billed, turns[0].id)
+
+    async def ended(self, turns: Sequence[PaidCall]) -> list[PaidCall]:
+        """These calls as they ended."""
+        found = [await self._paid_calls.get(call.id, principal=call.principal) for call in turns]
+        return [call for call in found if call is not None]
 
     async def _made(self, opened: Opened, call: TextCall) -> tuple[PaidCall, TextAnswer]:
         answer: TextAnswer | None = None

@@ -1,5 +1,6 @@
 """Protocol buffers to domain and back; pure."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -7,11 +8,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.status_pb2 import Status
 
 from contentlab.image.v1 import image_service_pb2 as pb
-from services.common.errors import Billed, InvalidArgument, ServiceError, Unimplemented, Violation
+from services.common.errors import Billed, InvalidArgument, ServiceError
 from services.common.status import to_status
 from services.image.convert_inputs import EditMessage, to_inputs
+from services.image.convert_text import MODES, refuse_nul
 from services.image.domain.generations import ASSETS, PAID_CALLS, Generation, GenerationState, Picture, PictureState
 from services.image.domain.requests import GenerateRequest, Placement
+from services.image.domain.steps import Protection, Steps
 from services.models.image_requests import CheckedImageRequest, ImageRequest
 from services.models.money import Cost, CostSource
 from services.models.paid_calls import PaidCall
@@ -32,11 +35,9 @@ def to_request(message: GenerateMessage | EditMessage) -> GenerateRequest:
     """The request in domain terms. Digests inline bytes: with large ones it belongs off the event loop.
 
     Raises:
-        Unimplemented: NOT_IMPLEMENTED for a step that is not built yet: it is refused, not left out.
-        InvalidArgument: INVALID_FIELD for text that cannot be stored.
+        InvalidArgument: INVALID_FIELD for text that cannot be stored, or that nobody would read.
     """
-    _refuse_unbuilt(message)
-    _refuse_nul(message)
+    refuse_nul(message)
     known = ImageRequest.__dataclass_fields__
     image: dict[str, Any] = {one.name: value for one, value in message.ListFields() if one.name in known}
     image["model"] = message.model.removeprefix("imageModels/")
@@ -47,33 +48,22 @@ def to_request(message: GenerateMessage | EditMessage) -> GenerateRequest:
         validate_only=message.validate_only,
         inputs=to_inputs(message) if isinstance(message, EditMessage) else None,
         partial_images=message.partial_images if isinstance(message, StreamMessage) else 0,
+        steps=_to_steps(message),
     )
 
 
-def _refuse_unbuilt(message: GenerateMessage | EditMessage) -> None:
-    asked = {
-        "enhance_prompt": message.enhance_prompt,
-        "brand_protection": message.HasField("brand_protection"),
-        # With a name given there is nothing to suggest.
-        "suggest_display_name": message.suggest_display_name and not message.display_name,
-        "analyze": message.analyze,
-        "analysis_instructions": bool(message.analysis_instructions),
-    }
-    for field, is_asked in asked.items():
-        if is_asked:
-            raise Unimplemented(
-                "NOT_IMPLEMENTED",
-                f"{field}: is not built yet",
-                metadata={"field": field},
-                violations=[Violation(field, "is not built yet", "NOT_IMPLEMENTED")],
-            )
-
-
-def _refuse_nul(message: GenerateMessage | EditMessage) -> None:
-    for descriptor, value in message.ListFields():
-        values = [value] if isinstance(value, str) else value if descriptor.is_repeated else []
-        if any(isinstance(text, str) and "\0" in text for text in values):
-            raise InvalidArgument.field(descriptor.name, "must not contain a NUL character")
+def _to_steps(message: GenerateMessage | EditMessage) -> Steps:
+    if message.analysis_instructions and not message.analyze:
+        raise InvalidArgument.field("analysis_instructions", "is for an analysis only: set analyze")
+    protection = message.brand_protection
+    wanted = Protection(MODES.get(protection.mode, "NEUTRALIZE"), tuple(protection.brands), protection.allow_failure)
+    return Steps(
+        enhance_prompt=message.enhance_prompt,
+        brand_protection=wanted if message.HasField("brand_protection") else None,
+        suggest_display_name=message.suggest_display_name,
+        analyze=message.analyze,
+        analysis_instructions=message.analysis_instructions,
+    )
 
 
 def to_generation(generation: Generation, *, basic: bool = False) -> pb.ImageGeneration:
@@ -91,7 +81,7 @@ def to_generation(generation: Generation, *, basic: bool = False) -> pb.ImageGen
         results=[to_result(one) for one in generation.pictures],
         usage=to_usage(generation.usage),
         cost=to_cost(generation.cost),
-        steps=[_to_step(call) for call in generation.calls],
+        steps=[_to_step(call, generation.notes) for call in generation.calls],
         error=_to_error(generation.error),
         request_id=generation.request_id,
         owner=generation.owner,
@@ -129,14 +119,17 @@ def to_result(picture: Picture) -> pb.ImageResult:
     )
 
 
-def _to_step(call: PaidCall) -> pb.PaidStep:
+def _to_step(call: PaidCall, notes: Sequence[ServiceError]) -> pb.PaidStep:
+    """A call that gave an answer which is of no use has failed as a step, though it is paid."""
+    name = PAID_CALLS.format(call.id)
+    unfit = next((note for note in notes if note.metadata.get("paidCall") == name), None)
     return pb.PaidStep(
         operation=call.operation,
-        paid_call=PAID_CALLS.format(call.id),
+        paid_call=name,
         model=call.model,
         usage=to_usage(call.usage),
         cost=to_cost(call.cost),
-        error=_to_error(call.error),
+        error=_to_error(call.error or unfit),
     )
 
 

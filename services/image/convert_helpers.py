@@ -3,17 +3,13 @@
 import hashlib
 from typing import Any
 
-from google.protobuf.message import Message
-
 from contentlab.image.v1 import image_service_pb2 as pb
 from services.common.errors import InvalidArgument
 from services.image.convert import to_cost, to_usage
+from services.image.convert_text import MODES, refuse_nul
 from services.image.domain.generations import ASSETS, PAID_CALLS
 from services.image.domain.helping import AnalyzeRequest, EnhanceRequest, NameRequest, ProtectRequest
 from services.image.helping import Answer
-from services.models.helpers.protect import Mode
-
-MODES: dict[int, Mode] = {pb.BrandProtection.NEUTRALIZE: "NEUTRALIZE", pb.BrandProtection.REPLACE: "REPLACE"}
 
 
 def enhance_request(message: pb.EnhanceImagePromptRequest) -> EnhanceRequest:
@@ -58,21 +54,6 @@ def analyze_request(message: pb.AnalyzeImageRequest) -> AnalyzeRequest:
         save=message.save,
         request_id=message.request_id.lower(),
     )
-
-
-def refuse_nul(message: Message, path: str = "") -> None:
-    """Refuses NUL characters, which no column holds, in all texts of a message.
-
-    Raises:
-        InvalidArgument: INVALID_FIELD.
-    """
-    for descriptor, value in message.ListFields():
-        name = f"{path}{descriptor.name}"
-        for each in value if descriptor.is_repeated else [value]:
-            if isinstance(each, Message):
-                refuse_nul(each, f"{name}.")
-            elif isinstance(each, str) and "\0" in each:
-                raise InvalidArgument.field(name, "must not contain a NUL character")
 
 
 def to_enhanced(answer: Answer) -> pb.EnhanceImagePromptResponse:

@@ -21,6 +21,7 @@ from services.image.domain.generations import (
     broken_picture,
     placed_elsewhere,
     refused_picture,
+    shown_prompt,
 )
 from services.image.domain.naming import display_name_of, numbered
 from services.image.domain.requests import Placement
@@ -159,7 +160,7 @@ class Deliverer:
 
 def _upload(generation: Generation, picture: Picture, content: bytes, *, placement: Placement | None = None) -> Upload:
     wanted = generation.placement if placement is None else placement
-    name = wanted.display_name or display_name_of(generation.prompt)
+    name = wanted.display_name or generation.suggested_name or display_name_of(shown_prompt(generation))
     return Upload(
         asset_id=picture.asset_id,
         content=content,
@@ -173,6 +174,7 @@ def _upload(generation: Generation, picture: Picture, content: bytes, *, placeme
         usage=picture.usage,
         cost=picture.cost,
         inputs=generation.inputs,
+        revisions=generation.revisions,
     )
 
 

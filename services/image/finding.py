@@ -9,6 +9,7 @@ from services.image.adapters import generations as rows
 from services.image.adapters import spool
 from services.image.adapters.gallery import Gallery
 from services.image.adapters.generations import Generations
+from services.image.domain.accounts import without
 from services.image.domain.adoption import Stored, adopted_cost, adopted_pictures, adopted_usage, partly_lost
 from services.image.domain.generations import GENERATIONS, MAIN_OPERATIONS, Generation, asset_id_of
 from services.models.paid_calls import Found, PaidCall
@@ -57,7 +58,8 @@ class Finder:
 
 def _found(generation: Generation, call: PaidCall, stored: Mapping[int, Stored], count: int) -> Found:
     pictures = adopted_pictures(call, stored, count)
-    usage, cost = adopted_usage(stored, count), adopted_cost(stored, count)
+    steps = [one for one in generation.calls if one.operation not in MAIN_OPERATIONS]
+    usage, cost = without(adopted_usage(stored, count), adopted_cost(stored, count), steps)
 
     async def keep(connection: AsyncConnection, settled: PaidCall) -> None:
         await rows.keep(connection, generation.id, pictures, usage, cost)

@@ -18,9 +18,11 @@ from services.common.names import new_id
 from services.image.adapters import generations as rows
 from services.image.adapters.gallery import Gallery
 from services.image.adapters.generations import Generations
+from services.image.analysing import Analysing
 from services.image.domain.generations import GENERATIONS, Generation, GenerationState, NewGeneration
 from services.image.domain.requests import GenerateRequest
 from services.image.making import Maker
+from services.image.pipeline import Pipeline
 from services.image.previews import Previews
 from services.image.references import CheckedInputs, References
 from services.image.running import Running
@@ -30,6 +32,8 @@ from services.models.registry import Registry
 
 # How long one who attached to another process's generation waits for its first delivery to end.
 STORING_SECONDS = 10.0
+# And for analyses, which may be those of a process that died.
+ANALYSING_SECONDS = 60.0
 _POLL_PAUSES = (0.05, 0.1, 0.2, 0.5)
 _LONGEST_POLL_PAUSE = 1.0
 _UNDER_WAY = (GenerationState.PENDING, GenerationState.RUNNING)
@@ -54,6 +58,8 @@ class Generating:
         running: Running[Generation],
         references: References,
         previews: Previews,
+        pipeline: Pipeline,
+        analysing: Analysing,
         *,
         today: Callable[[], date] = today_utc,
     ) -> None:
@@ -65,6 +71,8 @@ class Generating:
         self._running = running
         self._references = references
         self._previews = previews
+        self._pipeline = pipeline
+        self._analysing = analysing
         self._today = today
 
     async def check(self, request: GenerateRequest) -> CheckedImageRequest:
@@ -77,6 +85,7 @@ class Generating:
 
     async def _checked(self, request: GenerateRequest) -> tuple[CheckedImageRequest, CheckedInputs | None]:
         owner, inputs = current_caller().principal, request.inputs
+        self._pipeline.check(request.steps, request.image.prompt)
         checked = check_image_request(
             request.image,
             self._registry,
@@ -160,7 +169,7 @@ class Generating:
         call_id = opened.call.id
         on_preview = partial(self._previews.put, call_id)
         work = self._maker.make(opened, checked, new, self._today(), inputs=inputs, on_preview=on_preview)
-        task = self._running.start(call_id, work)
+        task = self._running.start(call_id, self._analysing.finish(new, work))
         if checked.partial_images:
             self._previews.open(call_id, task)
         return task
@@ -199,10 +208,12 @@ class Generating:
     async def _outlasts(self, call: PaidCall, until: float) -> bool:
         """Watches a generation that another process is at work on: whether it is still at it when time is over."""
         storing_until = time.monotonic() + STORING_SECONDS
+        analysing_until = time.monotonic() + ANALYSING_SECONDS
         for pause in itertools.chain(_POLL_PAUSES, itertools.repeat(_LONGEST_POLL_PAUSE)):
             state = await self._generations.state(_id_of(call))
             storing = state is GenerationState.STORING and time.monotonic() < storing_until
-            if state not in _UNDER_WAY and not storing:
+            analysing = state not in _UNDER_WAY and time.monotonic() < analysing_until
+            if state not in _UNDER_WAY and not storing and not (analysing and await self._analysing.due(_id_of(call))):
                 return False
             left = until - time.monotonic()
             if left <= 0:
@@ -226,6 +237,7 @@ def _new_generation(request: GenerateRequest, request_id: str, checked: CheckedI
         parameters={name: str(value) for name, value in checked.parameters.items()},
         placement=request.placement,
         inputs=request.inputs.used() if request.inputs else (),
+        steps=request.steps,
     )
 
 

@@ -5,11 +5,15 @@ from datetime import date
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.image.adapters.analyses import Analyses
 from services.image.adapters.answers import Answers
+from services.image.adapters.generations import Generations
 from services.image.adapters.library import Library
+from services.image.analysing import Analysing
 from services.image.asking import Asking
 from services.image.helpers import Helpers
 from services.image.helping import Answer, Helping
+from services.image.pipeline import Pipeline
 from services.image.running import Running
 from services.image.settings import ImageSettings
 from services.models.endpoints import EndpointClients
@@ -33,6 +37,7 @@ class Language:
         paid_calls: PaidCalls,
         clients: EndpointClients,
         library: Library,
+        generations: Generations,
         *,
         today: Callable[[], date],
     ) -> None:
@@ -42,4 +47,8 @@ class Language:
         self.asking = Asking(registry, paid_calls, adapter, clients, answers, today=today)
         self.running = Running[Answer](settings.max_generations)
         helping = Helping(self.asking, answers, paid_calls, self.running)
+        self.pipeline = Pipeline(engine, self.asking, generations)
+        self.analysing = Analysing(
+            Analyses(engine), self.asking, library, self.flattener, generations, hold_seconds=2 * settings.lease_seconds
+        )
         self.helpers = Helpers(helping, self.asking, library, self.flattener)

@@ -15,6 +15,7 @@ from services.image.adapters import spool
 from services.image.adapters.gallery import digest
 from services.image.adapters.generations import Generations
 from services.image.delivery import AT_A_TIME, Deliverer
+from services.image.domain.accounts import total_cost, total_usage
 from services.image.domain.generations import (
     GENERATIONS,
     Delivery,
@@ -28,6 +29,7 @@ from services.image.domain.generations import (
     broken_picture,
     missing_picture,
 )
+from services.image.pipeline import Pipeline
 from services.image.references import CheckedInputs, References
 from services.models.endpoints import EndpointClients
 from services.models.image_bytes import Image
@@ -82,11 +84,13 @@ class Maker:
         generations: Generations,
         deliverer: Deliverer,
         references: References,
+        pipeline: Pipeline,
         *,
         hold_seconds: float,
     ) -> None:
         self._paid_calls = paid_calls
         self._references = references
+        self._pipeline = pipeline
         self._adapter = adapter
         self._clients = clients
         self._generations = generations
@@ -107,13 +111,17 @@ class Maker:
 
         Pictures go straight to the gallery, and the settlement of the call says so in one commit. What the gallery has
         not acknowledged within STRAIGHT_SECONDS, or does not take, is in the database with that commit: from then on no
-        crash loses any. Should the process die before it, the outcome is unknown, though the gallery may have pictures.
+        crash loses any. Should the process die before it, `finding.py` looks in the gallery for what got there.
 
         Raises:
             ServiceError: how the paid call failed.
         """
         made: Made | None = None
         files: EditFiles | None = None
+
+        async def prepare() -> None:
+            nonlocal checked, new
+            checked, new = await self._pipeline.prepare(checked, new)
 
         @asynccontextmanager
         async def place() -> AsyncIterator[None]:
@@ -132,7 +140,7 @@ class Maker:
                 )
 
             answer = await patiently(once)
-            pictures = await asyncio.to_thread(_pictures, opened.call, answer, checked.request.n)
+            pictures = await asyncio.to_thread(_pictures, opened.call, answer, checked.request.n, new.steps_before)
             contents = _contents(answer, pictures)
             made = Made(answer, pictures, contents, self._deliverer.begin(_kept(new, opened.call, pictures), contents))
             if made.uploads:
@@ -143,7 +151,7 @@ class Maker:
             await self._keep(connection, new.id, performed)
 
         try:
-            call = await self._paid_calls.run(opened, perform, keep, place=place)
+            call = await self._paid_calls.run(opened, perform, keep, place=place, prepare=prepare)
             return await self._delivered(_kept(new, call, made.pictures if made else ()), made)
         except ServiceError:
             # The call was settled otherwise before its result was there. It is paid for: the gallery may have it.
@@ -198,14 +206,15 @@ def _performed(made: Made) -> Performed[Made]:
     return Performed(made, answer.usage, answer.raw_usage, answer.cost, price_date, answer.provider_request_id)
 
 
-def _pictures(call: PaidCall, answer: ImageAnswer, asked: int) -> list[Picture]:
+def _pictures(call: PaidCall, answer: ImageAnswer, asked: int, steps: Sequence[PaidCall]) -> list[Picture]:
     """A picture for each image of the answer, and for each that was asked for and is missing.
 
-    Usage and cost are shared out among those that can be stored.
+    Usage and cost, also those of the steps before, are shared out among those that can be stored.
     """
+    usage, cost = total_usage(steps, answer.usage), total_cost(steps, answer.cost) or UNPRICED
     good = [index for index, image in enumerate(answer.images) if image.content is not None]
-    costs = dict(zip(good, cost_shares(answer.cost, len(good)), strict=True))
-    usages = dict(zip(good, usage_shares(answer.usage, len(good)) if answer.usage else [None] * len(good), strict=True))
+    costs = dict(zip(good, cost_shares(cost, len(good)), strict=True))
+    usages = dict(zip(good, usage_shares(usage, len(good)) if usage else [None] * len(good), strict=True))
     pictures = [
         replace(_picture(call, index, image), usage=usages.get(index), cost=costs.get(index))
         for index, image in enumerate(answer.images)
@@ -251,7 +260,7 @@ def _kept(new: NewGeneration, call: PaidCall, pictures: Sequence[Picture]) -> Ge
         operation=new.operation,
         state=GenerationState.STORING,
         prompt=new.prompt,
-        final_prompt="",
+        final_prompt=new.final_prompt,
         model=new.model,
         parameters=new.parameters,
         placement=new.placement,
@@ -262,6 +271,9 @@ def _kept(new: NewGeneration, call: PaidCall, pictures: Sequence[Picture]) -> Ge
         update_time=call.end_time or call.create_time,
         end_time=None,
         pictures=pictures,
-        calls=[call],
+        calls=[*new.steps_before, call],
         inputs=new.inputs,
+        steps=new.steps,
+        revisions=new.revisions,
+        suggested_name=new.suggested_name,
     )

@@ -8,6 +8,7 @@ from datetime import date
 
 from services.common.errors import Billed, Unavailable
 from services.image.adapters import generations as rows
+from services.image.analysing import Analysing
 from services.image.domain.again import edit_inputs_of, image_request_of, new_generation_of
 from services.image.domain.generations import MAIN_OPERATIONS, Generation
 from services.image.making import Maker
@@ -63,6 +64,7 @@ class Resolving:
         maker: Maker,
         running: Running[Generation],
         references: References,
+        analysing: Analysing,
         *,
         today: Callable[[], date],
     ) -> None:
@@ -71,6 +73,7 @@ class Resolving:
         self._maker = maker
         self._running = running
         self._references = references
+        self._analysing = analysing
         self._today = today
 
     async def paid_call(self, call_id: str, word: Word) -> PaidCall:
@@ -121,7 +124,7 @@ class Resolving:
     def _start(self, opened: Opened, ready: "_Ready", generation: Generation) -> None:
         new = new_generation_of(generation)
         work = self._maker.make(opened, ready.checked, new, self._today(), inputs=ready.inputs)
-        self._running.start(opened.call.id, work)
+        self._running.start(opened.call.id, self._analysing.finish(new, work))
 
     async def _ready(self, generation: Generation) -> "_Ready":
         """What is to be run again, checked as if it were new."""

@@ -1,4 +1,4 @@
-"""The RPCs of the image service. Those not built yet answer UNIMPLEMENTED through the generated base class."""
+"""The RPCs of the image service."""
 
 from typing import Any
 
@@ -112,4 +112,6 @@ class ImageServicer(HelperMethods, ResolvingMethods, StreamMethods, rpc.ImageSer
     async def GetImageEnvironment(  # noqa: D102, N802 - gRPC's name, the contract's meaning
         self, request: pb.GetImageEnvironmentRequest, context: Context
     ) -> pb.ImageEnvironment:
-        return convert_models.to_environment(self._reading.selection, self._reading.today())
+        return convert_models.to_environment(
+            self._reading.selection, self._reading.today(), self._reading.model_warnings()
+        )

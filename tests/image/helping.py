@@ -13,7 +13,12 @@ from tests.image.harness import Service
 from tests.support.media import png
 from tests.support.openai_server import Behaviour, Exchange, Received, draws, writes
 
-SEEN = {"description": "A harbour at dusk.", "products": "none", "tags": ["harbour", "dusk"], "feedback": "Crop it."}
+SEEN: dict[str, Any] = {
+    "description": "A harbour at dusk.",
+    "products": "none",
+    "tags": ["harbour", "dusk"],
+    "feedback": "Crop it.",
+}
 CHAT_COST = 20
 """Micro-USD of one scripted answer: 100 tokens in and 20 out of gpt-6-luna."""
 

@@ -163,22 +163,10 @@ async def test_two_equal_pictures_of_one_call_are_two_assets(service: Service, p
         pytest.param({"model": "gpt-image-1"}, "FAILED_PRECONDITION", "MODEL_RETIRED", None, id="retired"),
         pytest.param({"folder": "a//b"}, "INVALID_ARGUMENT", "INVALID_FIELD", "folder", id="no path"),
         pytest.param({"folder": "folders/none"}, "INVALID_ARGUMENT", "INVALID_FIELD", "folder", id="no such folder"),
-        pytest.param({"enhance_prompt": True}, "UNIMPLEMENTED", "NOT_IMPLEMENTED", "enhance_prompt", id="enhance"),
-        pytest.param(
-            {"brand_protection": pb.BrandProtection(mode=pb.BrandProtection.NEUTRALIZE)},
-            "UNIMPLEMENTED",
-            "NOT_IMPLEMENTED",
-            "brand_protection",
-            id="protect",
-        ),
-        pytest.param(
-            {"suggest_display_name": True}, "UNIMPLEMENTED", "NOT_IMPLEMENTED", "suggest_display_name", id="name"
-        ),
-        pytest.param({"analyze": True}, "UNIMPLEMENTED", "NOT_IMPLEMENTED", "analyze", id="analyse"),
         pytest.param(
             {"analysis_instructions": "x"},
-            "UNIMPLEMENTED",
-            "NOT_IMPLEMENTED",
+            "INVALID_ARGUMENT",
+            "INVALID_FIELD",
             "analysis_instructions",
             id="instructions",
         ),
@@ -221,11 +209,6 @@ async def test_a_display_name_of_ones_own_needs_no_suggestion(
 ) -> None:
     generation = await service.generate(display_name="Mine", suggest_display_name=True)
     assert (await gallery.asset(generation.assets[0])).display_name == "Mine"
-
-
-async def test_an_rpc_that_is_not_built_yet_says_so(service: Service) -> None:
-    error = await refusal(service.stub.EnhanceImagePrompt(pb.EnhanceImagePromptRequest(prompt="x")))
-    assert (error.code, error.reason, error.billed.value) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED", "no")
 
 
 async def test_an_error_that_is_kept_is_the_one_that_was_told(service: Service, provider: OpenAIServer) -> None:

@@ -16,6 +16,7 @@ from services.image.domain.adoption import Stored
 from services.image.domain.generations import ASSETS, Facts
 from services.image.domain.inputs import UsedInput
 from services.image.domain.requests import Placement
+from services.image.domain.steps import Revision
 from services.models.money import Cost, CostSource
 from services.models.usage import Usage
 
@@ -54,6 +55,7 @@ class Upload:
     usage: Usage | None
     cost: Cost | None
     inputs: tuple[UsedInput, ...] = ()
+    revisions: tuple[Revision, ...] = ()
 
 
 class Refused(Exception):
@@ -153,6 +155,7 @@ def _metadata(upload: Upload) -> pb.UploadMetadata:
         provenance=pb.Provenance(
             owner=upload.owner,
             prompt=upload.prompt,
+            prompt_revisions=[_revision(one) for one in upload.revisions],
             model=upload.model,
             parameters=upload.parameters,
             origin=upload.origin,
@@ -161,6 +164,11 @@ def _metadata(upload: Upload) -> pb.UploadMetadata:
             cost=cost_message(upload.cost),
         ),
     )
+
+
+def _revision(one: Revision) -> pb.PromptRevision:
+    step = pb.PromptRevision.Step.Value(one.step)
+    return pb.PromptRevision(step=step, previous_prompt=one.previous_prompt, model=one.model)
 
 
 def _parents(inputs: tuple[UsedInput, ...]) -> list[pb.Parent]:

@@ -5,10 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import case, func, null, select, text, update
+from sqlalchemy import case, cast, func, null, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.common.errors import ServiceError
+from services.image.adapters import analyses
 from services.image.adapters.rows import from_inputs, from_placement, to_generation, to_picture
 from services.image.adapters.tables import generation, paid_calls, picture
 from services.image.domain.generations import (
@@ -21,6 +24,7 @@ from services.image.domain.generations import (
     Picture,
     PictureState,
 )
+from services.image.domain.steps import Prepared
 from services.models.money import Cost
 from services.models.paid_calls import PaidCall, State
 from services.models.paid_calls.records import dump_error
@@ -47,10 +51,29 @@ async def create(connection: AsyncConnection, new: NewGeneration) -> None:
         "parameters": dict(new.parameters),
         "placement": from_placement(new.placement),
         "inputs": from_inputs(new.inputs),
+        "pipeline": new.steps.to_json(),
     }
     statement = upsert(generation).values(id=new.id, owner=new.owner, request_id=new.request_id, **values)
     again = {**values, "error": None, "end_time": None, "update_time": NOW}
     await connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=again))
+
+
+async def prepare(connection: AsyncConnection, generation_id: str, prepared: Prepared) -> None:
+    """Writes down what the steps before the picture came to."""
+    values = {
+        "final_prompt": func.coalesce(func.nullif(prepared.prompt, generation.c.prompt), ""),
+        "revisions": [one.to_json() for one in prepared.revisions],
+        "suggested_name": prepared.suggested_name,
+        "notes": [dump_error(one) for one in prepared.notes],
+    }
+    await connection.execute(update(generation).where(generation.c.id == generation_id).values(values))
+
+
+async def note(connection: AsyncConnection, generation_id: str, error: ServiceError) -> None:
+    """Adds what an optional step that failed has to say."""
+    more = generation.c.notes.concat(cast([dump_error(error)], JSONB))
+    where = generation.c.id == generation_id
+    await connection.execute(update(generation).where(where).values(notes=more, update_time=NOW))
 
 
 async def run_again(connection: AsyncConnection, call: PaidCall) -> None:
@@ -92,6 +115,7 @@ async def keep(
     # There are rows already when the call was taken for dead and some of its pictures were found.
     again = {column.name: column for column in statement.excluded if not column.primary_key}
     await connection.execute(statement.on_conflict_do_update(index_elements=["generation", "index"], set_=again), rows)
+    await analyses.plan(connection, generation_id)
 
 
 async def lock(connection: AsyncConnection, generation_id: str) -> None:

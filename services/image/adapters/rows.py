@@ -3,9 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from services.image.domain.generations import Facts, Generation, GenerationState, Picture, PictureState
+from services.image.domain.accounts import billed_with, in_order, total_cost, total_usage
+from services.image.domain.generations import (
+    MAIN_OPERATIONS,
+    Facts,
+    Generation,
+    GenerationState,
+    Picture,
+    PictureState,
+)
 from services.image.domain.inputs import Role, UsedInput
 from services.image.domain.requests import Placement
+from services.image.domain.steps import Revision, Steps
 from services.models.money import Cost
 from services.models.paid_calls import PaidCall
 from services.models.paid_calls.records import load_error
@@ -16,18 +25,36 @@ Row = Mapping[Any, Any]
 
 def to_generation(row: Row, pictures: Sequence[Picture], calls: Sequence[PaidCall]) -> Generation:
     """A generation with what belongs to it."""
-    names = ("id", "owner", "request_id", "operation", "prompt", "final_prompt", "model", "parameters")
+    names = (
+        "id",
+        "owner",
+        "request_id",
+        "operation",
+        "prompt",
+        "final_prompt",
+        "model",
+        "parameters",
+        "suggested_name",
+    )
     times = ("create_time", "update_time", "end_time")
+    main = Usage.from_json(row["usage"]), Cost.from_columns(row["cost_source"], row["cost_micro_usd"])
+    mains = [call.id for call in calls if call.operation in MAIN_OPERATIONS]
+    # The row has the numbers of the last main call; one before it was settled by its owner's word.
+    asked = [call for call in calls if call.id not in mains[-1:]]
+    notes = tuple(error for note in row["notes"] if (error := load_error(note)) is not None)
     return Generation(
         **{name: row[name] for name in (*names, *times)},
         state=GenerationState(row["state"]),
         placement=to_placement(row["placement"]),
-        usage=Usage.from_json(row["usage"]),
-        cost=Cost.from_columns(row["cost_source"], row["cost_micro_usd"]),
-        error=load_error(row["error"]),
+        usage=total_usage(asked, main[0]),
+        cost=total_cost(asked, main[1]),
+        error=billed_with(load_error(row["error"]), asked) or next(iter(notes), None),
         pictures=pictures,
-        calls=calls,
+        calls=in_order(calls),
         inputs=to_inputs(row["inputs"]),
+        steps=Steps.from_json(row["pipeline"]),
+        revisions=tuple(Revision.from_json(one) for one in row["revisions"]),
+        notes=notes,
     )
 
 

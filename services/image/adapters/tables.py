@@ -48,6 +48,8 @@ generation = Table(
     Column("pipeline", JSONB, nullable=False, server_default=text("'{}'")),
     Column("revisions", JSONB, nullable=False, server_default=text("'[]'")),
     Column("suggested_name", Text, nullable=False, server_default=text("''")),
+    # What steps that failed and were optional have to say.
+    Column("notes", JSONB, nullable=False, server_default=text("'[]'")),
     Column("usage", JSONB),
     Column("cost_source", Text),
     Column("cost_micro_usd", BigInteger),

@@ -41,4 +41,5 @@ def new_generation_of(generation: Generation) -> NewGeneration:
         parameters=generation.parameters,
         placement=generation.placement,
         inputs=generation.inputs,
+        steps=generation.steps,
     )

@@ -9,6 +9,7 @@ from services.common.errors import Billed, Internal, ServiceError, Unavailable
 from services.common.names import ResourceName, derived_id
 from services.image.domain.inputs import UsedInput
 from services.image.domain.requests import Placement
+from services.image.domain.steps import NO_STEPS, Revision, RevisionStep, Steps
 from services.models.money import Cost
 from services.models.paid_calls import PaidCall
 from services.models.usage import Usage
@@ -42,7 +43,7 @@ class PictureState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewGeneration:
-    """What is written down before anything is paid."""
+    """What is written down before anything is paid; the fields after `steps` are what the first steps made of it."""
 
     id: str
     owner: str
@@ -53,6 +54,11 @@ class NewGeneration:
     parameters: Mapping[str, str]
     placement: Placement
     inputs: tuple[UsedInput, ...] = ()
+    steps: Steps = NO_STEPS
+    final_prompt: str = ""
+    revisions: tuple[Revision, ...] = ()
+    suggested_name: str = ""
+    steps_before: tuple[PaidCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A generation as it stands. `calls` are its paid steps."""
+    """A generation as it stands. `calls` are its paid steps, `usage` and `cost` those of all of them together.
+
+    `notes` are what optional steps that failed have to say.
+    """
 
     id: str
     owner: str
@@ -103,11 +112,21 @@ class Generation:
     pictures: Sequence[Picture] = ()
     calls: Sequence[PaidCall] = ()
     inputs: tuple[UsedInput, ...] = ()
+    steps: Steps = NO_STEPS
+    revisions: tuple[Revision, ...] = ()
+    suggested_name: str = ""
+    notes: tuple[ServiceError, ...] = ()
 
     @property
     def name(self) -> str:
         """Resource name."""
         return GENERATIONS.format(self.id)
+
+
+def shown_prompt(generation: Generation) -> str:
+    """The prompt as people may see it in names: as it was asked, unless brands had to go."""
+    protected = any(one.step is RevisionStep.BRAND_PROTECTED for one in generation.revisions)
+    return generation.final_prompt if protected else generation.prompt
 
 
 def asset_id_of(call: PaidCall, index: int) -> str:

@@ -5,15 +5,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from services.common.errors import Billed, DeadlineExceeded, NotFound, Resource, ServiceError, Unavailable
+from services.image.domain.accounts import total_cost, total_usage
 from services.models.helpers.protect import Mode
-from services.models.money import UNPRICED, Cost, CostSource
-from services.models.paid_calls import PaidCall, State, fingerprint
+from services.models.money import Cost
+from services.models.paid_calls import PaidCall, fingerprint
 from services.models.usage import Usage
 
 ValueT = TypeVar("ValueT")
-
-# From the least to the most certain: a sum is as certain as its least certain part.
-_CERTAINTY = (CostSource.ESTIMATED, CostSource.COMPUTED, CostSource.PROVIDER_REPORTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,33 +99,6 @@ class Helped(Generic[ValueT]):
 def _fingerprint(method: str, request: Any) -> bytes:
     given = {name: value for name, value in asdict(request).items() if value and name != "request_id"}
     return fingerprint(method, given)
-
-
-def total_usage(calls: Sequence[PaidCall]) -> Usage | None:
-    """The usage of all calls together; None: none has said any."""
-    usages = [call.usage for call in calls if call.usage is not None]
-    return sum(usages[1:], usages[0]) if usages else None
-
-
-def total_cost(calls: Sequence[PaidCall]) -> Cost | None:
-    """The cost of all calls together, exact in micro-USD; None: nothing was paid.
-
-    With a call whose cost nobody knows the whole has none: UNPRICED.
-    """
-    costs = [_cost(call) for call in calls]
-    known = [cost for cost in costs if cost is not None]
-    if len(known) <= 1:
-        return known[0] if known else None
-    if any(cost.micro_usd is None for cost in known):
-        return UNPRICED
-    source = min((cost.source for cost in known), key=_CERTAINTY.index)
-    return Cost(source, sum(cost.micro_usd or 0 for cost in known))
-
-
-def _cost(call: PaidCall) -> Cost | None:
-    """What one call cost; one that may have cost something, nobody knows what, is UNPRICED."""
-    ended_unknown = call.state is State.OUTCOME_UNKNOWN or (call.state is State.FAILED and call.billed is not Billed.NO)
-    return UNPRICED if call.cost is None and ended_unknown else call.cost
 
 
 def helped(value: ValueT, calls: Sequence[PaidCall]) -> Helped[ValueT]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from services.image.domain.inputs import EditInputs
+from services.image.domain.steps import NO_STEPS, Steps
 from services.models.image_requests import ImageRequest
 from services.models.paid_calls import fingerprint
 from services.models.rows import Operation
@@ -34,6 +35,7 @@ class GenerateRequest:
     validate_only: bool = False
     inputs: EditInputs | None = None
     partial_images: int = 0
+    steps: Steps = NO_STEPS
 
     @property
     def method(self) -> str:
@@ -51,7 +53,7 @@ class GenerateRequest:
         How it is watched is no part of it: one who has lost a stream may ask without one.
         """
         inputs = self.inputs.identity() if self.inputs else {}
-        return fingerprint(self.method, _given(self.image) | _given(self.placement) | inputs)
+        return fingerprint(self.method, _given(self.image) | _given(self.placement) | inputs | self.steps.to_json())
 
 
 def _given(part: ImageRequest | Placement) -> dict[str, Any]:

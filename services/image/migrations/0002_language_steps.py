@@ -41,6 +41,7 @@ def _extend_generation() -> None:
         sa.Column("pipeline", JSONB, nullable=False, server_default=empty_object),
         sa.Column("revisions", JSONB, nullable=False, server_default=empty_list),
         sa.Column("suggested_name", sa.Text, nullable=False, server_default=empty_text),
+        sa.Column("notes", JSONB, nullable=False, server_default=empty_list),
     ):
         op.add_column("generation", column, schema=SCHEMA)
 

@@ -150,8 +150,11 @@ class PaidCalls:
         keep: Keep[T],
         *,
         place: Callable[[], AbstractAsyncContextManager[None]],
+        prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> PaidCall:
         """Waits for a `place`, makes the call once and settles it; `keep` writes the result in the same transaction.
+
+        `prepare` comes before it all, while the call is PLANNED: whatever it ends with, this call has cost nothing.
 
         `perform` calls `lease.check()` right before it sends anything. The database may come and go: what the call
         gave is held until it is written down. Cancellation leaves the row to the sweep, as a crash does; a settlement
@@ -163,6 +166,8 @@ class PaidCalls:
         call = opened.call
         with self._leases.holding(opened) as lease:
             try:
+                if prepare is not None:
+                    await self._prepare(prepare)
                 async with place():
                     call = await self._begin(call, lease)
                     performed = await self._perform(call, lease, perform)
@@ -179,6 +184,17 @@ class PaidCalls:
             _log.error("result_came_after_resolution", paid_call=call.id, state=settled.state, billed=settled.billed)
             raise settled.error or outcome_unknown()
         return settled
+
+    async def _prepare(self, prepare: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await prepare()
+        except ServiceError as error:
+            error.billed = Billed.NO
+            raise CallFailed(error) from error
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            raise CallFailed(not_begun("The database went away before the call was sent.")) from error
 
     async def _begin(self, call: PaidCall, lease: Lease) -> PaidCall:
         """Commits CALLING, with a fresh lease, before a byte is sent.
