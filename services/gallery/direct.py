@@ -34,7 +34,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DirectLimits:
-    """Bytes of one upload, how long its link lives, and how many one owner may have open."""
+    """Bytes of one upload, how long its link lives, and how many links one owner may have."""
 
     max_bytes: int
     lifetime: timedelta

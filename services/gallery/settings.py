@@ -74,7 +74,11 @@ class GallerySettings(ServiceSettings, DatabaseSettings):
         description="seconds that a direct upload may take (3600 to 86400); 2 GiB in six hours are 100 kB/s",
     )
     max_open_direct_uploads: int = Field(
-        100, ge=1, le=10_000, description="direct uploads that one owner may have open at a time"
+        1_000,
+        ge=1,
+        le=10_000,
+        description="links of direct uploads that one owner may have at a time; also one whose upload is completed "
+        "can write until it expires",
     )
     max_concurrent_uploads: int = Field(
         16, ge=1, le=1000, description="uploads of users taken in at a time, and as many of services; more wait"

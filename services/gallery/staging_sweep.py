@@ -10,12 +10,14 @@ from services.gallery.ports import BlobStore, staging_key
 
 PAUSE_SECONDS = 60.0
 AT_A_TIME = 20
+WORKERS = 4
+"""Uploads that one process sweeps at a time."""
 
 _log = structlog.get_logger(__name__)
 
 
 class StagingSweep:
-    """Sweeps uploads whose time is over. Any number of processes may do it at once."""
+    """Sweeps uploads whose time is over, and completed ones while their link lives. Any number of processes may do it at once."""
 
     def __init__(self, staging: Staging, blobs: BlobStore) -> None:
         self._staging = staging
@@ -30,8 +32,15 @@ class StagingSweep:
     async def sweep(self) -> int:
         """Sweeps up to AT_A_TIME uploads: how many there were. What fails is tried again when its lease ends."""
         claimed = await self._staging.claim(limit=AT_A_TIME)
-        for upload in claimed:
-            await self._sweep(upload)
+        waiting = iter(claimed)
+
+        async def work() -> None:
+            for upload in waiting:
+                await self._sweep(upload)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(WORKERS, len(claimed))):
+                group.create_task(work())
         return len(claimed)
 
     async def _sweep(self, upload: Swept) -> None:

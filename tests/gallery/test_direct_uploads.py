@@ -16,7 +16,7 @@ from azure.storage.blob.aio import BlobClient
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from services.common.database import create_engine
 from services.gallery.adapters import azure_blobs
-from services.gallery.adapters.staging import Staging
+from services.gallery.adapters.staging import SWEEP_AGAIN, Staging
 from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain.assets import MediaType
 from services.gallery.staging_sweep import StagingSweep
@@ -280,7 +280,9 @@ async def strict(new_database: NewDatabase, azurite: str, tmp_path_factory: Any)
         yield gallery
 
 
-async def test_an_owner_has_a_bounded_number_of_uploads_open(strict: Gallery, http: httpx2.AsyncClient) -> None:
+async def test_an_owner_has_a_bounded_number_of_links_also_when_uploads_are_completed(
+    strict: Gallery, http: httpx2.AsyncClient
+) -> None:
     user, data = strict.user(), png(4, 4)
     tried = await asyncio.gather(*(opened(user, data) for _ in range(8)), return_exceptions=True)
     got = [upload for upload in tried if isinstance(upload, pb.Upload)]
@@ -291,9 +293,11 @@ async def test_an_owner_has_a_bounded_number_of_uploads_open(strict: Gallery, ht
     await opened(strict.user(), data)
     await put(http, got[0], data)
     await complete(user, got[0])
-    await opened(user, data)
-    await past(user, got[1], timedelta(hours=7))
-    await opened(user, data)
+    assert (await refusal(opened(user, data))).reason == "TOO_MANY_UPLOADS", "its link can still write"
+    for upload in got[:2]:
+        await past(user, upload, timedelta(hours=7))
+        await opened(user, data)
+        assert (await refusal(opened(user, data))).reason == "TOO_MANY_UPLOADS"
 
 
 async def test_more_bytes_than_the_limit_are_refused_at_once(strict: Gallery) -> None:
@@ -346,6 +350,25 @@ async def test_what_was_abandoned_is_swept_whatever_its_writer_made_of_it(
         assert answer.status_code == 400, "the blocks are gone too"
         for upload in (plain, leased, snapped, blocks):
             assert (await refusal(complete(user, upload))).reason == "UPLOAD_EXPIRED", "known for a day"
+
+
+async def test_what_is_put_after_completion_is_swept_again_and_again_while_the_link_lives(
+    user: Client, http: httpx2.AsyncClient
+) -> None:
+    upload = await opened(user, SMALL)
+    await put(http, upload, SMALL)
+    asset = await complete(user, upload)
+    for _ in range(2):
+        assert await put(http, upload, bytes(1000)) == 201
+        await past(user, upload, SWEEP_AGAIN)
+        await sweep(user.gallery)
+        assert not await staged_blob(user, upload).exists()
+    assert await put(http, upload, bytes(1000)) == 201
+    await past(user, upload, timedelta(hours=6, minutes=15))
+    await sweep(user.gallery)
+    assert not await staged_blob(user, upload).exists(), "what was on its way when the link expired"
+    assert (await complete(user, upload)).name == asset.name
+    assert (await user.download(asset.name)).data == SMALL
 
 
 async def test_a_day_after_its_end_an_upload_is_forgotten_with_what_was_put_late(

@@ -19,6 +19,9 @@ GRACE = timedelta(minutes=30)
 KEPT = timedelta(days=1)
 """How long an upload is known after its end: repeated completions are answered, and late writes swept a second time."""
 
+SWEEP_AGAIN = timedelta(minutes=5)
+"""Between sweeps of a completed upload whose link can still write: no more than that lies there unseen."""
+
 SWEEP_LEASE = timedelta(minutes=10)
 """One process's time for what it has claimed; what it leaves undone is swept by the next."""
 
@@ -42,15 +45,15 @@ class Staging:
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def open(self, opened: DirectUpload, *, limit: int) -> None:
-        """Adds an upload, unless its owner has as many open as `limit`.
+        """Adds an upload, unless as many links of its owner can write as `limit`: those of completed ones too.
 
         Raises:
             ResourceExhausted: TOO_MANY_UPLOADS.
         """
         owner = opened.announced.owner
-        is_open = (upload.c.owner == owner) & upload.c.complete_time.is_(None) & (upload.c.expire_time > _NOW)
+        can_write = (upload.c.owner == owner) & (upload.c.expire_time > _NOW)
         async with self._transactions.of_owner(owner) as connection:
-            present = await connection.execute(sa.select(sa.func.count()).select_from(upload).where(is_open))
+            present = await connection.execute(sa.select(sa.func.count()).select_from(upload).where(can_write))
             if present.scalar_one() >= limit:
                 raise failures.too_many_uploads(owner, limit)
             await connection.execute(sa.insert(upload).values(_values(opened)))
@@ -64,10 +67,10 @@ class Staging:
         return None if row is None else (_to_upload(row), row["is_expired"])
 
     async def complete(self, upload_id: str) -> None:
-        """Notes that the upload has become an asset."""
+        """Notes that the upload has become an asset; its link can still write, so it is swept from now on."""
         done = sa.update(upload).where(upload.c.id == upload_id, upload.c.complete_time.is_(None))
         async with self._engine.begin() as connection:
-            await connection.execute(done.values(complete_time=_NOW))
+            await connection.execute(done.values(complete_time=_NOW, sweep_time=_NOW + SWEEP_AGAIN))
 
     async def claim(self, *, limit: int) -> Sequence[Swept]:
         """Uploads that are due to be swept, for this process alone while its lease runs."""
@@ -83,15 +86,22 @@ class Staging:
         return [Swept(row.id, row.is_over) for row in rows]
 
     async def swept(self, done: Swept) -> None:
-        """Its staged bytes are gone: so is its row, or it is swept once more at its end."""
+        """Its staged bytes are gone: so is its row, or it is swept again."""
         this = upload.c.id == done.id
-        change = sa.delete(upload) if done.is_over else sa.update(upload).values(sweep_time=_end() + KEPT)
+        change = sa.delete(upload) if done.is_over else sa.update(upload).values(sweep_time=_next_sweep())
         async with self._engine.begin() as connection:
             await connection.execute(change.where(this))
 
 
 def _end() -> sa.ColumnElement[sa.DateTime]:
     return sa.func.greatest(upload.c.expire_time, upload.c.complete_time)
+
+
+def _next_sweep() -> sa.ColumnElement[sa.DateTime]:
+    """Of a completed upload soon, while its link lives; of any other once more when it is forgotten."""
+    last_write = upload.c.expire_time + GRACE
+    can_write = upload.c.complete_time.is_not(None) & (last_write > _NOW)
+    return sa.case((can_write, sa.func.least(_NOW + SWEEP_AGAIN, last_write)), else_=_end() + KEPT)
 
 
 def _values(opened: DirectUpload) -> dict[str, object]:

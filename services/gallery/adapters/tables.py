@@ -191,7 +191,7 @@ upload = sa.Table(
     # When what was staged is next to be swept; ahead of the time while a sweep is at work.
     sa.Column("sweep_time", _Time, nullable=False),
     sa.Index(None, "sweep_time"),
-    sa.Index("ix_upload_open", "owner", "expire_time", postgresql_where=sa.text("complete_time IS NULL")),
+    sa.Index(None, "owner", "expire_time"),
 )
 """Uploads that go straight to storage; the asset gets the upload's id."""
 

@@ -326,12 +326,12 @@ def upload_changed(declared: int) -> InvalidArgument:
 
 
 def too_many_uploads(owner: str, limit: int) -> ResourceExhausted:
-    """The owner opens direct uploads and completes none."""
+    """So many links of the owner's can write; completing an upload ends none of them."""
     return ResourceExhausted(
         "TOO_MANY_UPLOADS",
-        f"At most {limit} uploads may be open; complete some, or wait until they expire.",
+        f"At most {limit} links of uploads may live at a time; wait until some expire.",
         metadata={"maxOpenUploads": str(limit)},
-        quota=[QuotaViolation(owner, f"at most {limit} open uploads")],
+        quota=[QuotaViolation(owner, f"at most {limit} links of uploads at a time")],
         retry_safe=True,
         retry_after=60.0,
     )

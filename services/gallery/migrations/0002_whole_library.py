@@ -131,13 +131,7 @@ def _create_uploads() -> None:
         schema=SCHEMA,
     )
     op.create_index("ix_upload_sweep_time", "upload", ["sweep_time"], schema=SCHEMA)
-    op.create_index(
-        "ix_upload_open",
-        "upload",
-        ["owner", "expire_time"],
-        schema=SCHEMA,
-        postgresql_where=sa.text("complete_time IS NULL"),
-    )
+    op.create_index("ix_upload_owner_expire_time", "upload", ["owner", "expire_time"], schema=SCHEMA)
     op.create_table(
         "pending",
         sa.Column("asset_id", _ID, nullable=False),
