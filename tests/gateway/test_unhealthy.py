@@ -86,6 +86,9 @@ async def test_of_several_processes_the_ready_ones_are_called(tmp_path: Path) ->
         settings = gateway_settings({"gallery": up}, times=SOON, more={"gallery": (down,)})
         log = await stack.enter_async_context(running_envoy(settings, tmp_path))
         async with Gateway(settings, log).client() as client:
-            for _ in range(20):
+            async with asyncio.timeout(20):  # until both have been asked how they are
+                while (await client.get("/api/v1/assets/a")).status_code != 200:  # noqa: ASYNC110 - Envoy asks them
+                    await asyncio.sleep(0.05)
+            for _ in range(19):
                 assert (await client.get("/api/v1/assets/a")).status_code == 200
     assert (len(unready.calls), len(well.calls)) == (0, 20)

@@ -59,12 +59,16 @@ def prepare(home: Path, cluster: Cluster) -> None:
         clear_way(cluster.data)
 
 
-def stop_running(data: Path) -> bool:
-    """Stop the server of a data directory: fast shutdown, then immediate; never SIGKILL."""
+def stop_running(data: Path, *, keep: bool = True) -> bool:
+    """Stop the server of a data directory: fast shutdown, then immediate; never SIGKILL.
+
+    Data that nobody will read again (``keep`` is false) is not written out before.
+    """
     server = running_server(data)
     if server is None:
         return False
-    for signum, seconds in ((signal.SIGINT, FAST_STOP_SECONDS), (signal.SIGQUIT, IMMEDIATE_STOP_SECONDS)):
+    fast, immediate = (signal.SIGINT, FAST_STOP_SECONDS), (signal.SIGQUIT, IMMEDIATE_STOP_SECONDS)
+    for signum, seconds in (fast, immediate) if keep else (immediate,):
         if is_alive(server.identity):
             os.kill(server.identity.pid, signum)
         deadline = time.monotonic() + seconds
@@ -77,12 +81,12 @@ def stop_running(data: Path) -> bool:
     raise PostgresError(f"the server {server.identity.pid} of {data} does not stop")
 
 
-def _stop(home: Path) -> bool:
-    return stop_running((home.absolute() / "postgres").resolve() / "data")
+def _stop(home: Path, *, keep: bool = True) -> bool:
+    return stop_running((home.absolute() / "postgres").resolve() / "data", keep=keep)
 
 
 def _remove(home: Path) -> None:
-    _stop(home)
+    _stop(home, keep=False)
     base = home.absolute() / "postgres"
     if base.is_symlink():
         shutil.rmtree(base.readlink(), ignore_errors=True)
