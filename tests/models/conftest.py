@@ -14,6 +14,7 @@ from services.common.database import sqlalchemy_url
 from services.models.endpoints import EndpointClients
 from services.models.failures import CallFailed
 from services.models.image_requests import ImageRequest, check_image_request
+from services.models.image_streams import OnPreview, unseen
 from services.models.images import ImageAdapter, ImageAnswer
 from services.models.registry import build, shipped
 from services.models.rows import Endpoint
@@ -48,6 +49,8 @@ class Calls:
         max_answer_bytes: int = 2**24,
         profile: str = "pass-through",
         price: str = "gpt-image-2",
+        partial_images: int = 0,
+        on_preview: OnPreview = unseen,
         **fields: Any,
     ) -> ImageAnswer:
         """One call of the adapter."""
@@ -64,8 +67,10 @@ class Calls:
         clients = EndpointClients(registry, seconds=seconds, places=4)
         self.clients.append(clients)
         adapter = ImageAdapter(registry, clients, seconds=seconds, max_answer_bytes=max_answer_bytes)
-        checked = check_image_request(ImageRequest(**{"prompt": "a harbour", **fields}), registry, today=TODAY)
-        return await adapter.make(checked, idempotency_key="the-key-of-this-call", today=TODAY)
+        request = ImageRequest(**{"prompt": "a harbour", **fields})
+        checked = check_image_request(request, registry, today=TODAY, partial_images=partial_images)
+        key = "the-key-of-this-call"
+        return await adapter.make(checked, idempotency_key=key, today=TODAY, on_preview=on_preview)
 
     async def failure(self, **arguments: Any) -> CallFailed:
         """The failure that the call ends with."""
