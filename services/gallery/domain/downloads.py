@@ -15,7 +15,7 @@ from services.gallery.domain.variants import EXTENSION
 _RANGE = re.compile(r"bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*")
 _ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 # What a file name must not have: separators, controls, and marks that turn text around to hide an extension.
-_UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = re.compile(r"[/\\\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 # An ASCII fallback takes no quotes and no percent sign (RFC 6266, appendix D).
 _NOT_PLAIN = re.compile(r"[^\x20-\x7e]|[\"%]")
 # attr-char of RFC 8187 that `quote` would escape.

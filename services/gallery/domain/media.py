@@ -41,6 +41,11 @@ _MP4_BRANDS = frozenset(
     {b"isom", b"mp41", b"mp42", b"avc1", b"iso2", b"iso3", b"iso4", b"iso5", b"iso6", b"iso7", b"iso8", b"iso9",
      b"M4V ", b"M4VH", b"M4VP", b"MSNV", b"dash", b"mmp4", b"f4v ", b"cmfc", b"av01"}
 )  # fmt: skip
+# Majors of files that are something else whatever they are compatible with: QuickTime, HEIF, music, JPEG 2000, raw.
+_OTHER_BRANDS = frozenset(
+    {b"qt  ", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"miaf", b"M4A ", b"M4B ",
+     b"M4P ", b"jp2 ", b"jpx ", b"crx "}
+)  # fmt: skip
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _EBML = b"\x1a\x45\xdf\xa3"
 _WEBM_DOCTYPE = b"\x42\x82\x84webm"  # EBMLDocType (0x4282), size 4
@@ -80,7 +85,8 @@ def _sniff_iso_media(head: bytes) -> Format | None:
     brands = {major, *(head[at : at + 4] for at in range(16, length - 3, 4))}
     if major in _AVIF_BRANDS or (major in {b"mif1", b"msf1", b"miaf"} and brands & _AVIF_BRANDS):
         return AVIF
-    return MP4 if major in _MP4_BRANDS else None
+    # A camera's or a maker's own brand stands before what everybody knows (XAVC, dby1, 3gp5).
+    return MP4 if major not in _OTHER_BRANDS and brands & _MP4_BRANDS else None
 
 
 def _is_svg(head: bytes) -> bool:

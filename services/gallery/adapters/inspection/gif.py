@@ -58,6 +58,18 @@ def gif_has_transparency(file: BinaryIO, *, max_pixels: int, frames: int, second
     return False
 
 
+def first_frame_box(file: BinaryIO) -> tuple[int, int, int, int]:
+    """What the first frame covers of the canvas (left, top, right, bottom); the rest shows the page behind it.
+
+    Raises:
+        EOFError, ValueError, OSError: the file is broken.
+    """
+    frame = next(_frames(file, _Header.read(file)), None)
+    if frame is None:
+        raise ValueError("no frame")
+    return frame.left, frame.top, frame.left + frame.width, frame.top + frame.height
+
+
 def _drawn(frame: _Frame) -> Image.Image:
     """The mask of pixels that the frame paints."""
     with Image.open(io.BytesIO(frame.standalone), formats=["GIF"]) as image:

@@ -7,13 +7,15 @@ parent, every table must have the entries that it announces, and the numbers of 
 import array
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from services.gallery.adapters.inspection.errors import BrokenFileError
 
 MAX_BOXES = 20_000
-"""Five hours of fragments of two seconds, which have two boxes each on the top level."""
+BYTES_PER_BOX = 64
+"""A file has as many boxes more as it has bytes for: a fragment has about 15 with its samples, and a fragment of two
+seconds is a kilobyte at the very least."""
 
 MAX_DEPTH = 10
 MAX_SAMPLES = 5_000_000
@@ -26,6 +28,25 @@ _CONTAINERS = frozenset(
 )
 # Bytes of an entry behind version, flags and the number of entries.
 _ENTRY_BYTES = {b"stts": 8, b"ctts": 8, b"stsc": 12, b"stco": 4, b"co64": 8, b"stss": 4, b"elst": 12, b"dref": 12}
+_ON_TOP = frozenset(
+    {
+        b"ftyp",
+        b"styp",
+        b"moov",
+        b"moof",
+        b"mdat",
+        b"free",
+        b"skip",
+        b"wide",
+        b"uuid",
+        b"sidx",
+        b"ssix",
+        b"mfra",
+        b"meta",
+    }
+)
+_WHOLE = frozenset({b"ftyp", b"moov", b"mdat"})
+_ONE = (1).to_bytes(4)
 _SELF_CONTAINED = 1
 _PIECE_BYTES = 1024 * 1024
 
@@ -50,12 +71,18 @@ class _Check:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._size = os.fstat(descriptor).st_size
+        self._most_boxes = MAX_BOXES + self._size // BYTES_PER_BOX
         self._boxes = 0
         self._samples = 0
+        self._handler = b""
 
     def run(self) -> None:
-        kinds = set()
+        kinds: set[bytes] = set()
         for box in self._children(0, self._size, depth=0):
+            if box is None:
+                if kinds >= _WHOLE:
+                    break  # whatever it is, no reader needs it
+                raise BrokenFileError("a box reaches beyond the file")
             kinds.add(box.kind)
             self._check(box, depth=0)
         if not kinds >= {b"ftyp", b"moov"}:
@@ -65,8 +92,13 @@ class _Check:
         if box.kind in _CONTAINERS:
             if depth == MAX_DEPTH:
                 raise BrokenFileError("boxes too deep")
-            for child in self._children(box.start, box.end, depth + 1):
+            children = list(self._inner(box.start, box.end, depth + 1))
+            if box.kind == b"stbl" and self._is_plain_sound(children):
+                children = [child for child in children if child.kind not in (b"stsz", b"stts")]
+            for child in children:
                 self._check(child, depth + 1)
+        elif box.kind == b"hdlr":
+            self._handler = self._read(box.start + 8, 4)
         elif box.kind in _ENTRY_BYTES:
             self._check_table(box)
         elif box.kind in (b"stsz", b"stz2"):
@@ -74,12 +106,31 @@ class _Check:
         elif box.kind == b"trun":
             self._count(_number(self._read(box.start + 4, 4)))
 
-    def _children(self, start: int, end: int, depth: int) -> Iterator[_Box]:
+    def _is_plain_sound(self, tables: Sequence[_Box]) -> bool:
+        """Sound without compression: samples of one size and one duration, which demuxers never count one by one."""
+        if self._handler != b"soun":
+            return False
+        by_kind = {table.kind: table for table in tables}
+        sizes, times = by_kind.get(b"stsz"), by_kind.get(b"stts")
+        if sizes is None or times is None or len(by_kind) < len(tables):
+            return False
+        size, count = _number(self._read(sizes.start + 4, 4)), _number(self._read(sizes.start + 8, 4))
+        alike = self._read(times.start + 4, 4) == _ONE and self._read(times.start + 12, 4) == _ONE
+        return alike and 0 < size * count <= self._size
+
+    def _inner(self, start: int, end: int, depth: int) -> Iterator[_Box]:
+        for box in self._children(start, end, depth):
+            if box is None:
+                raise BrokenFileError("a box reaches beyond what it is in")
+            yield box
+
+    def _children(self, start: int, end: int, depth: int) -> Iterator[_Box | None]:
+        """None, and an end, where there is no box; what begins like a known one is one."""
         at = start
         # Some writers end a list of boxes with four zero bytes.
         while end - at >= 8:
             self._boxes += 1
-            if self._boxes > MAX_BOXES:
+            if self._boxes > self._most_boxes:
                 raise BrokenFileError("too many boxes")
             header = self._read(at, 16)
             length, begin = _number(header[:4]), at + 8
@@ -88,7 +139,10 @@ class _Check:
             elif length == 0 and depth == 0:  # up to the end of the file
                 length = end - at
             if at + length > end or at + length < begin:
-                raise BrokenFileError("a box reaches beyond what it is in")
+                if depth or header[4:8] in _ON_TOP:
+                    raise BrokenFileError("a box reaches beyond what it is in")
+                yield None
+                return
             yield _Box(header[4:8], begin, at + length)
             at += length
 
@@ -115,7 +169,7 @@ class _Check:
 
     def _check_references(self, box: _Box) -> None:
         """A file that keeps its samples in another file is none that can be stored."""
-        for child in self._children(box.start + 8, box.end, depth=1):
+        for child in self._inner(box.start + 8, box.end, depth=1):
             if not self._read(child.start, 4)[-1:] or not self._read(child.start, 4)[3] & _SELF_CONTAINED:
                 raise BrokenFileError("refers to another file")
 

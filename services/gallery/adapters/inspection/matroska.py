@@ -10,6 +10,7 @@ MAX_ELEMENTS = 20_000
 _EBML_HEADER = 0x1A45DFA3
 _SEGMENT = 0x18538067
 _CLUSTER = 0x1F43B675
+_PIECE_BYTES = 1024 * 1024
 
 
 def check_matroska(descriptor: int) -> None:
@@ -25,8 +26,10 @@ def check_matroska(descriptor: int) -> None:
     kind, length, start = _element(descriptor, 0)
     if kind != _EBML_HEADER or length is None or start + length > size:
         raise BrokenFileError("no header")
-    at, end, seen = start + length, size, 0
+    at, end, seen, segment_end = start + length, size, 0, size
     while at < end:
+        if at >= segment_end and not _rest_is_of_use(descriptor, at):
+            break
         kind, length, start = _element(descriptor, at)
         seen += 1
         if seen > MAX_ELEMENTS:
@@ -38,9 +41,20 @@ def check_matroska(descriptor: int) -> None:
                 return
         elif start + length > end:
             raise BrokenFileError("an element reaches beyond what it is in")
+        if kind == _SEGMENT and length is not None:
+            segment_end = start + length
         at = start if kind == _SEGMENT else start + (length or 0)
     if not seen:
         raise BrokenFileError("no segment")
+
+
+def _rest_is_of_use(descriptor: int, at: int) -> bool:
+    """Whether anything but zeros is left: some writers make a file larger in advance."""
+    while piece := os.pread(descriptor, _PIECE_BYTES, at):
+        if piece.count(0) < len(piece):
+            return True
+        at += len(piece)
+    return False
 
 
 def _element(descriptor: int, at: int) -> tuple[int, int | None, int]:

@@ -5,6 +5,7 @@ Each walks over headers only, in bounded steps. What a decoder notices by itself
 
 import os
 import re
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from services.gallery.adapters.inspection.errors import BrokenFileError, TooManyPixelsError
@@ -12,7 +13,7 @@ from services.gallery.adapters.inspection.limits import Limits
 from services.gallery.domain.media import GIF, JPEG, PNG, WEBP, Format
 
 MAX_JPEG_SEGMENTS = 4096
-"""Before the first scan. An extended XMP of 100 MB takes 1,600 segments."""
+"""In all. An extended XMP of 100 MB takes 1,600 segments."""
 
 MAX_JPEG_SCANS = 64
 """Encoders write 6 to 15; each scan passes over the whole picture again, and may be a few bytes long."""
@@ -30,7 +31,10 @@ MAX_GIF_PROLOGUE_BLOCKS = 1024
 _DEFLATE_RATIO = 1032
 """Deflate gives at most so many bytes for one (RFC 1951: 258 bytes for two bits)."""
 
-_SCAN_OR_END = re.compile(rb"\xff[\xd9\xda]")
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]", re.DOTALL)
+"""0x01, restarts and the beginning of an image (0xD8) have no segment (ITU-T T.81, table B.1)."""
+
+_APP1, _END_OF_IMAGE, _START_OF_SCAN = 0xE1, 0xD9, 0xDA
 _PIECE_BYTES = 1024 * 1024
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by PNG's colour type
 
@@ -53,33 +57,42 @@ def precheck(file: BinaryIO, format: Format, limits: Limits) -> None:
 
 
 def _check_jpeg(descriptor: int) -> None:
-    at, exif = 2, 0
-    for _ in range(MAX_JPEG_SEGMENTS):
-        header = os.pread(descriptor, 10, at)
-        if len(header) < 4 or header[0] != 0xFF:
-            return  # the decoder's to judge
-        if header[1] == 0xDA:
-            _count_scans(descriptor, at)
-            return
-        # Fill bytes are no segments, and as cheap to send as to skip.
-        at += 1 if header[1] == 0xFF else 2 + int.from_bytes(header[2:4])
-        exif += header[4:] == b"Exif\0\0"
+    """Goes from marker to marker as decoders do: over segments by their length, over anything else to the next one."""
+    scans, exif = 0, 0
+    for marker, begin in _jpeg_segments(descriptor):
+        scans += marker == _START_OF_SCAN
+        exif += marker == _APP1 and os.pread(descriptor, 6, begin) == b"Exif\0\0"
+        if scans > MAX_JPEG_SCANS:
+            raise BrokenFileError("too many scans")
         if exif > MAX_EXIF_SEGMENTS:
             raise BrokenFileError("too much EXIF")
+
+
+def _jpeg_segments(descriptor: int) -> Iterator[tuple[int, int]]:
+    """The marker of each segment and where its data begin, up to the end of the image."""
+    at = 2
+    for _ in range(MAX_JPEG_SEGMENTS):
+        found = _next_marker(descriptor, at)
+        if found is None:
+            return
+        marker, at = found
+        length = os.pread(descriptor, 2, at)
+        if marker == _END_OF_IMAGE or len(length) < 2:
+            return
+        yield marker, at + 2
+        at += max(2, int.from_bytes(length))
     raise BrokenFileError("too many segments")
 
 
-def _count_scans(descriptor: int, at: int) -> None:
-    """Within a scan 0xFF is followed by 0: a marker is one, but for tables between scans, which are small."""
-    scans = 0
-    while piece := os.pread(descriptor, _PIECE_BYTES + 1, at):
-        for marker in _SCAN_OR_END.finditer(piece):
-            if marker[0] == b"\xff\xd9":
-                return
-            scans += 1
-            if scans > MAX_JPEG_SCANS:
-                raise BrokenFileError("too many scans")
-        at += _PIECE_BYTES  # a marker across the border is seen in the byte that overlaps, in one piece only
+def _next_marker(descriptor: int, at: int) -> tuple[int, int] | None:
+    """In a scan 0xFF is followed by 0 or is a restart; neither, nor fill bytes, is a marker with a segment."""
+    size = 64  # of most segments the next is right behind
+    while piece := os.pread(descriptor, size + 1, at):
+        if found := _MARKER.search(piece):
+            return found[0][1], at + found.end()
+        at += size  # a marker across the border is seen in the byte that overlaps
+        size = min(16 * size, _PIECE_BYTES)
+    return None
 
 
 def _check_png(descriptor: int, max_pixels: int) -> None:
