@@ -136,17 +136,16 @@ class EndpointClients:
 
     def _azure(self, endpoint: Endpoint, secret: str) -> AsyncAzureOpenAI:
         """The SDK's client for Azure's dated versions: it puts the deployment into the path, and sends `api-key`."""
-        client = AsyncAzureOpenAI(
+        return AsyncAzureOpenAI(
             azure_endpoint=endpoint.base_url,
             api_version=endpoint.api_version,
-            api_key=secret or _NO_KEY,
+            # With one of them given, the SDK looks for none in the environment. Headers of a call's own win over both.
+            api_key=secret or None,
+            azure_ad_token=None if secret else _NO_KEY,
             max_retries=0,
             timeout=self._timeout(),
             http_client=self._http_client(endpoint.base_url),
         )
-        # Without it the SDK sends the key; of the environment's token it has no argument that says "none".
-        client._azure_ad_token = None if secret else _NO_KEY
-        return client
 
     def _timeout(self) -> httpx2.Timeout:
         return httpx2.Timeout(self._seconds, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)

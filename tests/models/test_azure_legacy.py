@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from openai._models import FinalRequestOptions
 from pydantic import SecretStr
 
 from services.models.endpoints import EndpointClients
@@ -104,13 +105,24 @@ async def test_a_token_of_entra_id_takes_the_place_of_the_key(
     assert "api-key" not in arrived["headers"]
 
 
-async def test_no_credential_of_the_environment_is_sent(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AZURE_OPENAI_AD_TOKEN", "somebody-elses-token")
-    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "somebody-elses-key")
-    await draw(registry_at(emulator), "own-key")
-    [arrived] = await emulator.arrived(idempotency_key="own-key")
-    assert arrived["credential"] == "api-key"
-    assert "authorization" not in arrived["headers"]
+@pytest.mark.parametrize(("auth", "credential"), [("key", "api-key"), ("entra", "bearer")])
+async def test_no_credential_of_the_environment_is_sent(
+    auth: str, credential: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def token() -> str:
+        return "a-token-of-entra-id"
+
+    monkeypatch.setattr(EndpointClients, "_token_provider", lambda *_: token)
+    for name in ("AZURE_OPENAI_AD_TOKEN", "AZURE_OPENAI_API_KEY"):
+        monkeypatch.setenv(name, "somebody-elses")
+    registry = registry_at(emulator, auth=auth, **({} if auth == "key" else {"key": None}))
+    async with clients_of(registry) as clients:
+        sent = (await clients.client("azure")).openai
+        options = await sent._prepare_options(FinalRequestOptions(method="get", url="/models"))
+    assert "somebody-elses" not in str(options.headers)
+    await draw(registry, f"own-{auth}")
+    [arrived] = await emulator.arrived(idempotency_key=f"own-{auth}")
+    assert arrived["credential"] == credential
 
 
 async def test_a_failed_call_is_sent_once(emulator: Emulator) -> None:
