@@ -82,6 +82,17 @@ async def test_a_generation_runs_again_under_its_name_as_a_new_paid_call(
     assert len(provider.received) == 2
 
 
+@pytest.mark.parametrize(("billed", "source"), [(NO, pb.Cost.COMPUTED), (YES, pb.Cost.UNPRICED)])
+async def test_the_cost_of_what_was_lost_is_part_of_the_whole(
+    billed: pb.PaidCall.Billed.ValueType,
+    source: pb.Cost.Source.ValueType,
+    service: Service,
+    provider: OpenAIServer,
+) -> None:
+    asked = await unknown(service, provider)
+    assert (await resolve(service, asked.name, billed, run_again=True)).cost.source == source
+
+
 async def test_the_same_word_counts_once_and_another_under_its_id_is_refused(
     service: Service, provider: OpenAIServer, request_id: str
 ) -> None:
