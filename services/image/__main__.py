@@ -25,12 +25,14 @@ from services.image.adapters.gallery import Gallery
 from services.image.adapters.generations import Generations
 from services.image.adapters.library import Library
 from services.image.adapters.originals import Originals
+from services.image.adapters.retention import Retention
 from services.image.adapters.spool import Spool
 from services.image.adapters.tables import SCHEMA, paid_calls
 from services.image.delivery import Deliverer
 from services.image.domain.generations import PAID_CALLS, Generation
 from services.image.finding import Finder
 from services.image.generating import Generating, today_utc
+from services.image.housekeeping import Housekeeping
 from services.image.language import Language
 from services.image.making import Maker
 from services.image.previews import Previews
@@ -44,6 +46,7 @@ from services.image.streaming import Streaming
 from services.models.endpoints import EndpointClients
 from services.models.helpers.flattener import Flattener
 from services.models.images import ImageAdapter
+from services.models.lifecycles import Lifecycles
 from services.models.paid_calls import PaidCallMetrics, PaidCalls, Subjects
 from services.models.registry import RegistryError
 from services.models.selection import Selection, select
@@ -156,6 +159,9 @@ class _Parts:
             hold_seconds=hold,
         )
         self.running = Running[Generation](settings.max_generations)
+        keep = timedelta(days=settings.retention_days)
+        self.housekeeping = Housekeeping(Retention(engine), keep=keep, registry=self.metrics)
+        self.lifecycles = Lifecycles(selection.registry, clients, today=today, metrics=self.metrics)
 
     def application(self, today: Callable[[], date]) -> Application:
         """What the server serves."""
@@ -172,7 +178,13 @@ class _Parts:
             self.language.analysing,
             today=today,
         )
-        reading = Reading(self.generations, self.paid_calls, self.selection, today=today)
+        reading = Reading(
+            self.generations,
+            self.paid_calls,
+            self.selection,
+            today=today,
+            model_warnings=lambda: self.lifecycles.warnings,
+        )
         resolving = Resolving(
             reading,
             self.paid_calls,
@@ -195,6 +207,8 @@ class _Parts:
             [Service(SERVICE_NAME, register, paid_methods=PAID_METHODS)],
             ready=partial(is_reachable, self.engine),
             background={
+                "lifecycles": self.lifecycles.compare_forever,
+                "purge": self.housekeeping.purge_forever,
                 "deliver": self.deliverer.deliver_forever,
                 "analyze": self.language.analysing.analyze_forever,
                 "drain_clock": self._start_drain_clock,
