@@ -88,14 +88,14 @@ class Edits:
         """
         edits.check_retagging(add, remove)
         return await self._catalog.change(
-            owner, asset_ids, lambda asset, _: edits.retag(asset, add, remove), check=check
+            owner, asset_ids, lambda asset, _: edits.retag(asset, add, remove), check=check, words_ahead=True
         )
 
     async def annotate(self, owner: str, asset_id: str, annotation: Annotation) -> Asset:
         """Adds what a service has learned and spent; a repeated request id changes nothing.
 
         Raises:
-            InvalidArgument: INVALID_FIELD, a negative number, or a sum that no field can hold.
+            InvalidArgument: INVALID_FIELD, a sum that no field can hold; REQUEST_ID_REUSED.
         """
         [annotated] = await self._catalog.change(
             owner, [asset_id], lambda asset, at: annotations.annotate(asset, annotation, at.now)

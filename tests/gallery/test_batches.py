@@ -1,12 +1,20 @@
 """Batches: all or none, in the order asked, and never an answer that is too large."""
 
 import asyncio
+import threading
+import uuid
 from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
+from services.gallery.adapters import catalog, transactions, wording
+from services.gallery.adapters.journal import lock_owner
+from services.gallery.adapters.wording import words_of
+from services.gallery.domain.search import document_of
 from tests.gallery.counts import drift, multiply
 from tests.gallery.harness import Client, refusal
 from tests.support.media import png
@@ -144,6 +152,75 @@ async def test_a_hundred_ordinary_assets_are_one_batch(user: Client) -> None:
     assert len((await user.call(pb.BatchGetAssetsRequest(names=names))).assets) == 100
     await user.call(pb.BatchDeleteAssetsRequest(names=names))
     assert await drift(user) == {}
+
+
+@pytest.fixture
+def words_made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The threads in which search words are made."""
+    made = list[str]()
+
+    def spy(*texts: Any) -> str:
+        made.append(threading.current_thread().name)
+        return document_of(*texts)
+
+    monkeypatch.setattr(wording, "document_of", spy)
+    return made
+
+
+async def prompted(user: Client, count: int) -> list[str]:
+    service, provenance = user.as_service(), pb.Provenance(owner=user.principal, prompt="the sea at night " * 200)
+    uploads = (service.upload(PICTURE, asset_id=f"n{uuid.uuid4().hex}", provenance=provenance) for _ in range(count))
+    return [asset.name for asset in await asyncio.gather(*uploads)]
+
+
+async def test_a_batch_that_changes_no_text_makes_no_search_words(user: Client, words_made: list[str]) -> None:
+    names = await prompted(user, 3)
+    for batch in (
+        pb.BatchMoveAssetsRequest(names=names, folder="f"),
+        pb.BatchDeleteAssetsRequest(names=names[:1]),
+        pb.BatchTagAssetsRequest(names=names, remove_tags=["none has it"]),
+    ):
+        await user.call(batch)
+    await user.call(
+        pb.UpdateAssetRequest(asset=pb.Asset(name=names[1], favorite=True), update_mask=FieldMask(paths=["favorite"]))
+    )
+    assert words_made == []
+    assert sorted(await user.names(query="night")) == sorted(names[1:])
+
+
+async def test_words_of_a_batch_are_made_beside_the_event_loop_and_before_the_lock(
+    user: Client, words_made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, locked = await prompted(user, 3), list[int]()
+
+    async def spy(connection: AsyncConnection, owner: str) -> None:
+        await lock_owner(connection, owner)
+        locked.append(len(words_made))
+
+    monkeypatch.setattr(transactions, "lock_owner", spy)
+    await user.call(pb.BatchTagAssetsRequest(names=names, add_tags=["harbour"]))
+    assert words_made, "the texts have changed"
+    assert threading.main_thread().name not in words_made
+    assert locked == [len(words_made)], "none are left to be made under the lock"
+    for query in ("harbour", "night", "harbour night"):
+        assert sorted(await user.names(query=query)) == sorted(names)
+
+
+async def test_words_follow_a_tag_that_comes_between_their_making_and_the_lock(
+    user: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, others = await prompted(user, 2), [True]
+
+    async def overtaken(assets: Any, known: Any) -> Any:
+        made = await words_of(assets, known)
+        if others:
+            others.clear()
+            await user.call(pb.BatchTagAssetsRequest(names=names[:1], add_tags=["first"]))
+        return made
+
+    monkeypatch.setattr(catalog, "words_of", overtaken)
+    await user.call(pb.BatchTagAssetsRequest(names=names, add_tags=["second"]))
+    assert await user.names(query="first second") == names[:1]
 
 
 async def test_batches_at_once_over_the_same_assets_neither_block_nor_lose(user: Client) -> None:

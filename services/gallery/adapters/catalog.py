@@ -11,15 +11,18 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.common.errors import ServiceError
 from services.gallery.adapters.attempts import close_attempt, end_attempt
 from services.gallery.adapters.folders import create_folder, find_folder, plan_folder
 from services.gallery.adapters.journal import Change, record
-from services.gallery.adapters.rows import search_values, select_assets, to_asset, values_of
+from services.gallery.adapters.rows import select_assets, to_asset, values_of
 from services.gallery.adapters.tables import asset
 from services.gallery.adapters.transactions import Transactions
+from services.gallery.adapters.wording import Words, texts_of, words_of
 from services.gallery.domain import document, failures
 from services.gallery.domain.assets import Asset, Folder
 from services.gallery.domain.folders import FolderId, FolderRef
+from services.gallery.domain.search import VERSION
 from services.gallery.domain.uploads import NewAsset
 
 
@@ -125,16 +128,19 @@ class Catalog:
         *,
         folder: FolderRef | None = None,
         check: Check | None = None,
+        words_ahead: bool = False,
     ) -> list[Asset]:
         """Applies a rule of the domain to assets, all or none; the assets as they are then, in the order asked.
 
         A missing `folder` is created for the rule. `check` may still refuse the outcome. `asset.json` follows: see
-        `mirror.py`.
+        `mirror.py`. `words_ahead`: the rule changes texts of many assets and needs no circumstances, so their search
+        words are made before the owner's lock is taken; what differs by then is made anew.
 
         Raises:
             NotFound: ASSET_NOT_FOUND, FOLDER_NOT_FOUND.
             Unavailable: the owner's library is busy.
         """
+        words = await self._words_ahead(owner, asset_ids, decide) if words_ahead else {}
         async with self._transactions.of_owner(owner) as connection:
             present = await _locked(connection, owner, asset_ids)
             into = await create_folder(connection, owner, folder) if folder is not None else None
@@ -148,9 +154,17 @@ class Catalog:
             outcome = [changed.get(before.id, before) for before in present]
             if check is not None:
                 check(outcome)
-            await _write(connection, list(changed.values()))
+            await _write(connection, changes, words)
             await record(connection, changes)
         return outcome
+
+    async def _words_ahead(self, owner: str, asset_ids: Sequence[str], decide: Decide) -> Words:
+        present, at = (await self.get_many(owner, asset_ids)).values(), Circumstances(datetime.now(UTC))
+        try:
+            changes = [Change(before, decide(before, at)) for before in present]
+        except ServiceError:
+            return {}  # refused again under the lock, if it still has to be
+        return await words_of([change.asset for change in changes if _is_reworded(change)], {})
 
 
 async def _locked(connection: AsyncConnection, owner: str, asset_ids: Sequence[str]) -> list[Asset]:
@@ -163,11 +177,27 @@ async def _locked(connection: AsyncConnection, owner: str, asset_ids: Sequence[s
     return [found[asset_id] for asset_id in asset_ids]
 
 
-async def _write(connection: AsyncConnection, assets: Sequence[Asset]) -> None:
-    if assets:
+async def _write(connection: AsyncConnection, changes: Sequence[Change], words: Words) -> None:
+    reworded = [change.asset for change in changes if _is_reworded(change)]
+    words = await words_of(reworded, words)
+    await _update(
+        connection,
+        [
+            {**_changeable(changed), "search": words[texts_of(changed)], "search_version": VERSION}
+            for changed in reworded
+        ],
+    )
+    await _update(connection, [_changeable(change.asset) for change in changes if not _is_reworded(change)])
+
+
+def _is_reworded(change: Change) -> bool:
+    return change.before is None or texts_of(change.before) != texts_of(change.asset)
+
+
+async def _update(connection: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
+    if rows:
         this = sa.update(asset).where(asset.c.id == sa.bindparam("this_id"))
-        rows = [{"this_id": changed.id, **_changeable(changed)} for changed in assets]
-        await connection.execute(this.values({name: sa.bindparam(name) for name in _changeable(assets[0])}), rows)
+        await connection.execute(this.values({name: sa.bindparam(name) for name in rows[0] if name != "this_id"}), rows)
 
 
 async def _settle(connection: AsyncConnection, stored: Asset, ref: FolderRef | None) -> Asset:
@@ -200,6 +230,7 @@ async def _present_folder(connection: AsyncConnection, owner: str, planned: Fold
 def _changeable(changed: Asset) -> dict[str, Any]:
     usage, cost = changed.provenance.usage, changed.provenance.cost
     return {
+        "this_id": changed.id,
         "display_name": changed.display_name,
         "folder_id": changed.folder.id if changed.folder else None,
         "tags": list(changed.tags),
@@ -209,7 +240,6 @@ def _changeable(changed: Asset) -> dict[str, Any]:
         "update_time": changed.update_time,
         "delete_time": changed.delete_time,
         "purge_time": changed.purge_time,
-        **search_values(changed),
         "analysis": document.analysis_to_json(changed.analysis) if changed.analysis else None,
         "usage": document.usage_to_json(usage) if usage else None,
         "cost_source": cost.source.value if cost and cost.source else None,

@@ -25,8 +25,8 @@ class Words:
     async def bring_up(self) -> int:
         """Makes the words of some rows anew; how many, and 0 when none are left.
 
-        No change of an asset: neither its revision nor its times move. A row that somebody is changing is left to
-        them, who write its words as well.
+        No change of an asset: neither its revision nor its times move. A row that somebody is changing is left
+        for the next time.
         """
         columns = (asset.c.id, asset.c.display_name, asset.c.tags, asset.c.prompt, asset.c.analysis)
         old = sa.select(*columns).where(_IS_OLD).limit(BATCH_ROWS).with_for_update(skip_locked=True, key_share=True)
