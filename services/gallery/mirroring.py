@@ -7,11 +7,10 @@ from typing import TypeVar
 import structlog
 
 from services.gallery.adapters.mirror import Batch, Mirror
+from services.gallery.documents import write_asset_document, write_folder_document
 from services.gallery.domain.assets import Asset
-from services.gallery.domain.document import MIME_TYPE, to_document
-from services.gallery.domain.folder_document import to_folder_document
 from services.gallery.domain.folders import FolderRecord
-from services.gallery.ports import BlobStore, document_key, folder_document_key
+from services.gallery.ports import BlobStore
 
 PAUSE_SECONDS = 1.0
 BATCH = 50
@@ -56,11 +55,10 @@ class Mirroring:
         return _outcome(batch, failed)
 
     async def _write_asset(self, asset: Asset) -> None:
-        key = document_key(asset.media.media_type, asset.id)
-        await self._blobs.replace(key, to_document(asset), mime_type=MIME_TYPE)
+        await write_asset_document(self._blobs, asset)
 
     async def _write_folder(self, folder: FolderRecord) -> None:
-        await self._blobs.replace(folder_document_key(folder.id), to_folder_document(folder), mime_type=MIME_TYPE)
+        await write_folder_document(self._blobs, folder)
 
 
 async def _repeat(mirror_some: Callable[[], Awaitable[int]]) -> None:

@@ -14,6 +14,11 @@ from services.gallery.domain.variants import EXTENSION, Variant
 FOLDER_PREFIX = "_folders/"
 STAGING_PREFIX = "_staging/"
 
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+
+NO_VERSION = ""
+"""The version of a blob that is not there."""
+
 
 @dataclass(frozen=True, slots=True)
 class BlobKey:
@@ -72,7 +77,7 @@ class Content(Protocol):
 
 
 class BlobConflict(Exception):
-    """A blob of this name holds other bytes. It is never overwritten."""
+    """A blob of this name holds other bytes, or another version than was to be replaced. It is not overwritten."""
 
 
 class BlobMissing(Exception):
@@ -97,8 +102,19 @@ class BlobStore(Protocol):
             BlobConflict: the name holds other bytes, by their SHA-256.
         """
 
-    async def replace(self, key: BlobKey, data: bytes, *, mime_type: str) -> None:
-        """Stores a small document, over the one before."""
+    async def load(self, key: BlobKey) -> tuple[bytes, str]:
+        """A small document, whole, and its version; of one that is larger than documents are, the beginning.
+
+        Raises:
+            BlobMissing: there is none.
+        """
+
+    async def replace(self, key: BlobKey, data: bytes, *, mime_type: str, over: str | None = None) -> None:
+        """Stores a small document: over whatever is there, or only over the version `over`, which may be NO_VERSION.
+
+        Raises:
+            BlobConflict: another version is there, perhaps that of an attempt of this call whose answer was lost.
+        """
 
     def read(self, key: BlobKey, *, start: int, length: int, etag: str | None = None) -> AsyncGenerator[bytes, None]:
         """The bytes of a range that lies within the blob, in pieces of bounded size; one piece is held at a time.

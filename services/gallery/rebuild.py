@@ -16,7 +16,7 @@ from services.gallery.domain.document import from_document
 from services.gallery.domain.folder_document import from_folder_document
 from services.gallery.domain.folders import FolderPath, FolderRecord
 from services.gallery.domain.media import BY_MIME_TYPE
-from services.gallery.ports import FOLDER_PREFIX, BlobFacts, BlobMissing, BlobStore
+from services.gallery.ports import FOLDER_PREFIX, MAX_DOCUMENT_BYTES, BlobFacts, BlobMissing, BlobStore
 from services.gallery.progress import Steps
 from services.gallery.stored import DOCUMENT, ORIGINAL, StoredAsset, stored_assets
 
@@ -24,7 +24,6 @@ BATCH = 100
 """Documents read at a time, READERS of them at once, and written in one transaction."""
 
 READERS = 16
-MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
 
 _T = TypeVar("_T")
 

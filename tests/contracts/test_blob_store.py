@@ -20,7 +20,7 @@ from services.gallery.adapters.azure_blobs import (
 )
 from services.gallery.adapters.memory_blobs import MemoryBlobStore
 from services.gallery.domain.assets import MediaType
-from services.gallery.ports import BlobConflict, BlobKey, BlobMissing, BlobStore
+from services.gallery.ports import NO_VERSION, BlobConflict, BlobKey, BlobMissing, BlobStore
 
 SMALL = 1000
 LARGE = 2 * BLOCK_BYTES + 12_345  # three blocks
@@ -171,6 +171,38 @@ async def test_a_document_is_replaced(store: BlobStore) -> None:
     for document in (b'{"a": 1}', '{"名": "夜"}'.encode()):
         await store.replace(key, document, mime_type="application/json")
         assert await read(store, key, 0, len(document)) == document
+
+
+async def test_a_document_is_loaded_whole_with_its_version(store: BlobStore) -> None:
+    key = BlobKey(MediaType.IMAGE, f"{secrets.token_hex(8)}/asset.json")
+    with pytest.raises(BlobMissing):
+        await store.load(key)
+    for document in (b"", secrets.token_bytes(3_000_000)):
+        await store.replace(key, document, mime_type="application/json")
+        assert await store.load(key) == (document, (await store.facts(key)).etag)
+
+
+async def test_a_document_is_replaced_only_while_its_version_is_there(store: BlobStore) -> None:
+    key = BlobKey(MediaType.IMAGE, f"{secrets.token_hex(8)}/asset.json")
+
+    async def replace_over(version: str, data: bytes) -> None:
+        await store.replace(key, data, mime_type="application/json", over=version)
+
+    with pytest.raises(BlobConflict):
+        await replace_over("0x8D0000000000000", b"over what is not there")
+    await replace_over(NO_VERSION, b"first")
+    _, first = await store.load(key)
+    await replace_over(first, b"second")
+    for version in (NO_VERSION, first):
+        with pytest.raises(BlobConflict):
+            await replace_over(version, b"late")
+    data, second = await store.load(key)
+    assert data == b"second"
+    await store.delete(key)
+    with pytest.raises(BlobConflict):
+        await replace_over(second, b"late")
+    with pytest.raises(BlobMissing):
+        await store.load(key)
 
 
 async def test_a_blob_that_is_not_there_is_missing(store: BlobStore, key: BlobKey) -> None:

@@ -31,11 +31,13 @@ class HeldDocuments:
     def install(self, patch: pytest.MonkeyPatch) -> None:
         held = self
 
-        async def replace(self: AzureBlobStore, key: BlobKey, data: bytes, *, mime_type: str) -> None:
+        async def replace(
+            self: AzureBlobStore, key: BlobKey, data: bytes, *, mime_type: str, over: str | None = None
+        ) -> None:
             if from_document(data).display_name == "slow":
                 held.reached.set()
                 await held.go_on.wait()
-            await held._replace(self, key, data, mime_type=mime_type)
+            await held._replace(self, key, data, mime_type=mime_type, over=over)
 
         patch.setattr(AzureBlobStore, "replace", replace)
 
@@ -89,9 +91,11 @@ async def test_a_walking_reader_sees_new_assets_on_top_only_while_uploads_overla
 ) -> None:
     chance, replace = random.Random(11), AzureBlobStore.replace
 
-    async def uneven(self: AzureBlobStore, key: BlobKey, data: bytes, *, mime_type: str) -> None:
+    async def uneven(
+        self: AzureBlobStore, key: BlobKey, data: bytes, *, mime_type: str, over: str | None = None
+    ) -> None:
         await asyncio.sleep(chance.choice((0, 0, 0.05, 0.2)))
-        await replace(self, key, data, mime_type=mime_type)
+        await replace(self, key, data, mime_type=mime_type, over=over)
 
     async def settle_and_linger(connection: AsyncConnection, stored: Asset, ref: FolderRef | None) -> Asset:
         settled = await settle(connection, stored, ref)

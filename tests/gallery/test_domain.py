@@ -29,7 +29,7 @@ from services.gallery.domain.assets import (
 )
 from services.gallery.domain.document import from_document, to_document
 from services.gallery.domain.downloads import Span, parse_range
-from services.gallery.domain.folders import FolderId, FolderPath, parse_folder
+from services.gallery.domain.folders import FolderId, FolderPath, FolderRecord, parse_folder
 from services.gallery.domain.media import FORMATS, sniff
 from tests.gallery.media import NOT_DECODED, RASTER, REFUSED, SVG, VIDEOS
 
@@ -106,6 +106,13 @@ def test_every_change_gives_another_etag() -> None:
     asset = an_asset()
     etags = {replace(asset, revision=revision).etag for revision in range(1, 100)}
     assert len(etags | {replace(asset, id="b").etag}) == 100
+
+
+def test_an_etag_does_not_come_again_with_a_revision_of_a_restored_index() -> None:
+    folder = FolderRecord("f", "o", "path", 0, revision=2, create_time=NOW, update_time=NOW)
+    for item in (an_asset(), folder):
+        later = replace(item, update_time=item.update_time + timedelta(microseconds=1))
+        assert later.etag != item.etag
 
 
 def test_a_deleted_asset_does_not_live_longer_by_being_deleted_again() -> None:

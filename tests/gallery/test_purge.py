@@ -122,11 +122,11 @@ async def test_a_mirror_writes_no_document_after_the_purge(user: Client, monkeyp
     asset = await user.upload(PICTURE)
     reached, go_on, replace = asyncio.Event(), asyncio.Event(), AzureBlobStore.replace
 
-    async def held(self: AzureBlobStore, key: BlobKey, data: bytes, *, mime_type: str) -> None:
+    async def held(self: AzureBlobStore, key: BlobKey, data: bytes, *, mime_type: str, over: str | None = None) -> None:
         if key.name.startswith(asset.name[7:]):
             reached.set()
             await go_on.wait()
-        await replace(self, key, data, mime_type=mime_type)
+        await replace(self, key, data, mime_type=mime_type, over=over)
 
     monkeypatch.setattr(AzureBlobStore, "replace", held)
     await user.delete(asset.name)

@@ -27,7 +27,15 @@ from azure.storage.blob.aio import BlobClient, BlobLeaseClient, BlobServiceClien
 from services.gallery.domain import failures
 from services.gallery.domain.assets import MediaType
 from services.gallery.domain.media import SVG
-from services.gallery.ports import BlobConflict, BlobFacts, BlobKey, BlobMissing, Content
+from services.gallery.ports import (
+    MAX_DOCUMENT_BYTES,
+    NO_VERSION,
+    BlobConflict,
+    BlobFacts,
+    BlobKey,
+    BlobMissing,
+    Content,
+)
 
 CONNECT_SECONDS = 5
 ATTEMPT_SECONDS = 20
@@ -52,6 +60,7 @@ LISTED_BLOBS = 5000
 
 _HASH = "sha256"
 _CONDITION_FAILED = 412
+_COPY_PENDING = "pending"
 
 _log = structlog.get_logger(__name__)
 
@@ -105,10 +114,23 @@ class AzureBlobStore:
         except _TakenError:
             await _check_same(blob, content.size, sha256)
 
-    async def replace(self, key: BlobKey, data: bytes, *, mime_type: str) -> None:
+    async def load(self, key: BlobKey) -> tuple[bytes, str]:
         """See `ports.BlobStore`."""
-        async with _call():
-            await self._blob(key).upload_blob(data, overwrite=True, content_settings=_settings(mime_type))
+        try:
+            async with _call():
+                download = await self._blob(key).download_blob(max_concurrency=1)
+                return await download.read(MAX_DOCUMENT_BYTES), download.properties.etag.strip('"')
+        except (ResourceNotFoundError, ResourceModifiedError, ResourceExistsError) as error:
+            raise BlobMissing from error
+
+    async def replace(self, key: BlobKey, data: bytes, *, mime_type: str, over: str | None = None) -> None:
+        """See `ports.BlobStore`."""
+        named: dict[str, Any] = {"overwrite": over != NO_VERSION, "content_settings": _settings(mime_type)}
+        try:
+            async with _call():
+                await self._blob(key).upload_blob(data, **named, **_only(over))
+        except (ResourceExistsError, ResourceModifiedError, ResourceNotFoundError) as error:
+            raise BlobConflict from error
 
     async def read(
         self, key: BlobKey, *, start: int, length: int, etag: str | None = None
@@ -158,15 +180,21 @@ class AzureBlobStore:
                 await self._blob(key).delete_blob(**_only(etag))
 
     async def discard(self, key: BlobKey) -> None:
-        """See `ports.BlobStore`. Who may write may also lease, snapshot, and stage blocks without committing them."""
+        """See `ports.BlobStore`. Who may write may also lease, snapshot, copy, and stage blocks without committing.
+
+        Whoever still writes, or discards it too, can come in between: then storage is called unavailable.
+        """
         blob = self._blob(key)
-        async with _call():
-            with suppress(ResourceNotFoundError, ResourceExistsError):  # there is none, or none is leased
-                await BlobLeaseClient(blob).break_lease(lease_break_period=0)
-            with suppress(ResourceNotFoundError):
-                await blob.delete_blob(delete_snapshots="include")
-            await blob.commit_block_list([])  # drops the blocks that it does not name
-            await blob.delete_blob()
+        try:
+            async with _call():
+                with suppress(ResourceNotFoundError, ResourceExistsError):  # there is none, or none is leased
+                    await BlobLeaseClient(blob).break_lease(lease_break_period=0)
+                await _delete_whole(blob)
+                await blob.commit_block_list([])  # drops the blocks that it does not name
+                await _delete_whole(blob)
+        except (ResourceNotFoundError, ResourceExistsError, ResourceModifiedError) as error:
+            _log.warning("blob_not_discarded", status=error.status_code)
+            raise failures.storage_unavailable() from error
 
     async def is_reachable(self) -> bool:
         """See `ports.BlobStore`."""
@@ -284,6 +312,20 @@ async def _if_none_there() -> AsyncIterator[None]:
         ):
             raise _TakenError from error
         raise
+
+
+async def _delete_whole(blob: BlobClient) -> None:
+    """With its snapshots; that there is none is no error. What is being copied into can only be deleted after that."""
+    with suppress(ResourceNotFoundError):
+        try:
+            await blob.delete_blob(delete_snapshots="include")
+        except ResourceExistsError:
+            copy = (await blob.get_blob_properties()).copy
+            if copy.status != _COPY_PENDING or not copy.id:
+                raise
+            with suppress(ResourceExistsError):  # it has ended meanwhile
+                await blob.abort_copy(copy.id)
+            await blob.delete_blob(delete_snapshots="include")
 
 
 async def _check_same(blob: BlobClient, size: int, sha256: str) -> None:

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from services.gallery.domain.assets import MediaType
-from services.gallery.ports import BlobConflict, BlobFacts, BlobKey, BlobMissing, Content
+from services.gallery.ports import (
+    MAX_DOCUMENT_BYTES,
+    NO_VERSION,
+    BlobConflict,
+    BlobFacts,
+    BlobKey,
+    BlobMissing,
+    Content,
+)
 
 PIECE_BYTES = 256 * 1024
 
@@ -40,8 +48,16 @@ class MemoryBlobStore:
         if stored.sha256 != sha256:
             raise BlobConflict
 
-    async def replace(self, key: BlobKey, data: bytes, *, mime_type: str) -> None:
+    async def load(self, key: BlobKey) -> tuple[bytes, str]:
         """See `ports.BlobStore`."""
+        facts = await self.facts(key)
+        return self._blobs[key].data[:MAX_DOCUMENT_BYTES], facts.etag
+
+    async def replace(self, key: BlobKey, data: bytes, *, mime_type: str, over: str | None = None) -> None:
+        """See `ports.BlobStore`."""
+        present = self._blobs[key].etag if key in self._blobs else NO_VERSION
+        if over not in (None, present):
+            raise BlobConflict
         self._blobs[key] = _Blob.of(data, "", mime_type)
 
     async def read(

@@ -87,6 +87,11 @@ def asset_not_deleted(name: str) -> AlreadyExists:
     return AlreadyExists("ASSET_NOT_DELETED", f"{name} is not deleted.", resource=Resource(ASSET_TYPE, name))
 
 
+def request_id_reused() -> InvalidArgument:
+    """The id stands for an annotation with another content, which has been counted."""
+    return InvalidArgument("REQUEST_ID_REUSED", "This request id was used for another annotation of this asset.")
+
+
 def too_many_tags(name: str, count: int, limit: int) -> InvalidArgument:
     """With the tags added the asset would have more than it may."""
     error = InvalidArgument.field("add_tags", f"{name} would have {count} tags, and may have {limit}")
