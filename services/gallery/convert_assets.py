@@ -1,5 +1,6 @@
 """Assets and what belongs to them, from the contract to the domain and back. Pure."""
 
+from dataclasses import fields
 from datetime import datetime, timedelta
 
 from google.protobuf.duration_pb2 import Duration
@@ -24,6 +25,8 @@ from services.gallery.domain.assets import (
 from services.gallery.domain.variants import Variant
 
 BASIC_PROMPT_CHARACTERS = 200
+
+_COUNTS = tuple(field.name for field in fields(Usage) if field.name != "video_duration")
 
 MEDIA_TYPES = {MediaType.IMAGE: pb.Asset.IMAGE, MediaType.VIDEO: pb.Asset.VIDEO}
 RELATIONS = {
@@ -160,12 +163,17 @@ def usage_of(message: pb.Usage, field: str) -> Usage:
     """What a provider said it used; `field` is where it stands in the request.
 
     Raises:
-        InvalidArgument: INVALID_FIELD, a playing time that is none.
+        InvalidArgument: INVALID_FIELD, a playing time that is none, or a negative number.
     """
     try:
         duration = message.video_duration.ToTimedelta() if message.HasField("video_duration") else None
     except (ValueError, OverflowError):
         raise InvalidArgument.field(f"{field}.video_duration", "is not a duration") from None
+    if duration is not None and duration < timedelta():
+        raise InvalidArgument.field(f"{field}.video_duration", "must not be negative")
+    for name in _COUNTS:
+        if getattr(message, name) < 0:
+            raise InvalidArgument.field(f"{field}.{name}", "must not be negative")
     return Usage(
         input_tokens=message.input_tokens,
         output_tokens=message.output_tokens,
@@ -193,12 +201,18 @@ def cost_of(message: pb.Cost, field: str) -> Cost | None:
     """Money; None for an empty message. `field` is where it stands in the request.
 
     Raises:
-        InvalidArgument: INVALID_FIELD, a number that is no source.
+        InvalidArgument: INVALID_FIELD, a number that is no source, a negative amount, an amount that is UNPRICED, or
+            another source without an amount.
     """
     source = _SOURCES_BACK.get(message.source)
     if source is None and message.source:
         raise InvalidArgument.field(f"{field}.source", "is not a source of this contract")
     amount = message.amount_micro_usd if message.HasField("amount_micro_usd") else None
+    if amount is not None and amount < 0:
+        raise InvalidArgument.field(f"{field}.amount_micro_usd", "must not be negative")
+    if source is not None and (amount is None) != (source is CostSource.UNPRICED):
+        rule = "must be absent of a cost that is UNPRICED, and given with every other source"
+        raise InvalidArgument.field(f"{field}.amount_micro_usd", rule)
     return Cost(source, amount) if source is not None or amount is not None else None
 
 

@@ -74,6 +74,46 @@ async def test_a_repeated_request_counts_once_also_at_the_same_time(user: Client
     assert await drift(user) == {}
 
 
+async def test_a_request_id_stands_for_one_content(user: Client) -> None:
+    service, asset = user.as_service(), await user.upload(PICTURE)
+    request = annotation(asset.name, cost=pb.Cost(source=pb.Cost.COMPUTED, amount_micro_usd=5))
+    counted = await service.call(request)
+    for other in (
+        {"cost": pb.Cost(source=pb.Cost.COMPUTED, amount_micro_usd=999)},
+        {"cost": request.cost, "usage": pb.Usage(input_tokens=1)},
+        {"cost": request.cost, "analysis": pb.Analysis(description="a cat")},
+        {},
+    ):
+        error = await refusal(service.call(annotation(asset.name, request_id=request.request_id, **other)))
+        assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_ID_REUSED")
+    assert await service.call(request) == counted
+
+
+def test_a_request_id_from_before_digests_is_the_same_whatever_its_content() -> None:
+    asset = replace(ASSET, annotations=("r",))
+    assert annotate(asset, Annotation("r", usage=Usage(input_tokens=1)), NOW) == asset
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"cost": pb.Cost(source=pb.Cost.UNPRICED, amount_micro_usd=5)}, "cost.amount_micro_usd"),
+        ({"cost": pb.Cost(source=pb.Cost.COMPUTED)}, "cost.amount_micro_usd"),
+        ({"cost": pb.Cost(source=pb.Cost.COMPUTED, amount_micro_usd=-5)}, "cost.amount_micro_usd"),
+        ({"usage": pb.Usage(output_image_tokens=-7)}, "usage.output_image_tokens"),
+        ({"usage": {"video_duration": timedelta(seconds=-1)}}, "usage.video_duration"),
+    ],
+)
+async def test_an_upload_with_a_cost_or_usage_that_cannot_be_is_refused(
+    user: Client, fields: dict[str, Any], field: str
+) -> None:
+    provenance = pb.Provenance(owner=user.principal, **fields)
+    error = await refusal(user.as_service().upload(PICTURE, provenance=provenance))
+    assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+    assert error.fields == (f"metadata.provenance.{field}",)
+    assert await user.names() == []
+
+
 async def test_annotations_at_once_all_count(user: Client) -> None:
     service, asset = user.as_service(), await user.upload(PICTURE)
     calls = [
@@ -95,7 +135,8 @@ async def test_the_document_remembers_what_was_counted(user: Client) -> None:
             if document.annotations:
                 break
             await asyncio.sleep(0.05)
-    assert document.annotations == (request.request_id,)
+    [kept] = document.annotations
+    assert kept.partition(":")[0] == request.request_id
     assert document.provenance.usage == Usage(input_tokens=1)
 
 
@@ -108,6 +149,10 @@ async def test_the_document_remembers_what_was_counted(user: Client) -> None:
         ({"cost": pb.Cost(amount_micro_usd=-1)}, "cost.amount_micro_usd"),
         ({"cost": pb.Cost(amount_micro_usd=2**63 - 1)}, "cost.amount_micro_usd"),
         ({"cost": {"source": 99}}, "cost.source"),
+        ({"cost": pb.Cost(source=pb.Cost.UNPRICED, amount_micro_usd=5)}, "cost.amount_micro_usd"),
+        ({"cost": pb.Cost(source=pb.Cost.COMPUTED)}, "cost.amount_micro_usd"),
+        ({"cost": pb.Cost(source=pb.Cost.PROVIDER_REPORTED)}, "cost.amount_micro_usd"),
+        ({"cost": pb.Cost(source=pb.Cost.ESTIMATED)}, "cost.amount_micro_usd"),
         ({"analysis": pb.Analysis(description="a\0b")}, "analysis.description"),
         ({"request_id": "no uuid"}, "request_id"),
         ({"request_id": ""}, "request_id"),
@@ -134,16 +179,17 @@ ASSET = Asset(
     create_time=NOW,
     update_time=NOW,
 )
-priced = st.builds(Cost, st.sampled_from([None, *CostSource]), st.integers(0, 10**12))
+SOURCES = [None, CostSource.COMPUTED, CostSource.PROVIDER_REPORTED, CostSource.ESTIMATED]
+priced = st.builds(Cost, st.sampled_from(SOURCES), st.integers(0, 10**12))
 unpriced = st.just(Cost(CostSource.UNPRICED, None))
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), priced | unpriced), max_size=20))
 def test_each_request_counts_once_and_a_sum_with_an_unknown_part_is_unknown(sent: list[tuple[int, Cost]]) -> None:
-    asset = ASSET
-    for number, cost in sent:
-        asset = annotate(asset, Annotation(str(number), cost=cost, usage=Usage(input_tokens=1)), NOW)
-    counted = list(dict(reversed(sent)).values())
+    asset, first = ASSET, dict(reversed(sent))
+    for number, _ in sent:
+        asset = annotate(asset, Annotation(str(number), cost=first[number], usage=Usage(input_tokens=1)), NOW)
+    counted = list(first.values())
     amounts = [cost.amount_micro_usd for cost in counted]
     total = asset.provenance.cost
     if not counted:
@@ -171,7 +217,8 @@ def test_the_newest_request_ids_are_kept_and_survive_the_document() -> None:
     asset = ASSET
     for number in range(KEPT_ANNOTATIONS + 10):
         asset = annotate(asset, Annotation(str(number)), NOW)
-    assert asset.annotations == tuple(str(number) for number in range(10, KEPT_ANNOTATIONS + 10))
+    kept = [annotation.partition(":")[0] for annotation in asset.annotations]
+    assert kept == [str(number) for number in range(10, KEPT_ANNOTATIONS + 10)]
     assert from_document(to_document(asset)) == asset
 
 

@@ -88,7 +88,7 @@ asset = sa.Table(
     sa.Column("variants", ARRAY(sa.Text), nullable=False, server_default=_NO_TEXTS),
     sa.Column("derive_time", _Time, server_default=_CLOCK),
     sa.Column("derive_attempts", sa.SmallInteger, nullable=False, server_default="0"),
-    # Request ids of the newest annotations: each counts once.
+    # The newest annotations, request id and digest of the content: each counts once.
     sa.Column("annotations", ARRAY(sa.Text), nullable=False, server_default=_NO_TEXTS),
     sa.CheckConstraint("media_type IN ('image', 'video')", name="media_type"),
     sa.CheckConstraint("size_bytes > 0", name="size_bytes"),

@@ -1,10 +1,14 @@
 """What the service that paid for an analysis adds to an asset: sums that stay exact, and each only once."""
 
+import hashlib
+import json
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 
 from services.common.errors import InvalidArgument
+from services.gallery.domain import failures
 from services.gallery.domain.assets import Analysis, Asset, Cost, CostSource, Usage
+from services.gallery.domain.document import analysis_to_json, cost_to_json, usage_to_json
 
 KEPT_ANNOTATIONS = 64
 """So many request ids are remembered; an older one that is sent again would count again."""
@@ -14,7 +18,12 @@ MAX_DURATION = timedelta(seconds=315_576_000_000)
 """The largest `google.protobuf.Duration`."""
 
 # From the least to the most certain: a sum is as certain as its least certain part.
-_CERTAINTY = (None, CostSource.ESTIMATED, CostSource.COMPUTED, CostSource.PROVIDER_REPORTED)
+_CERTAINTY: tuple[CostSource | None, ...] = (
+    None,
+    CostSource.ESTIMATED,
+    CostSource.COMPUTED,
+    CostSource.PROVIDER_REPORTED,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +35,37 @@ class Annotation:
     usage: Usage | None = None
     cost: Cost | None = None
 
+    @property
+    def digest(self) -> str:
+        """The same for the same content, at any time: kept beside the id, which stands for one content."""
+        content = {
+            "analysis": analysis_to_json(self.analysis) if self.analysis else None,
+            "usage": usage_to_json(self.usage) if self.usage else None,
+            "cost": cost_to_json(self.cost) if self.cost else None,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
 
 def annotate(asset: Asset, annotation: Annotation, now: datetime) -> Asset:
     """The asset with a new analysis, and usage and cost added up; as it was if it has the annotation already.
 
     Raises:
-        InvalidArgument: INVALID_FIELD, a negative number, or a sum that no field can hold.
+        InvalidArgument: INVALID_FIELD, a sum that no field can hold; REQUEST_ID_REUSED.
     """
-    if annotation.request_id in asset.annotations:
-        return asset
+    for kept in asset.annotations:
+        request_id, _, digest = kept.partition(":")
+        if request_id == annotation.request_id:
+            if digest and digest != annotation.digest:
+                raise failures.request_id_reused()
+            return asset
     provenance = asset.provenance
     if annotation.usage is not None:
         provenance = replace(provenance, usage=add_usage(provenance.usage or Usage(), annotation.usage))
     if annotation.cost is not None:
         provenance = replace(provenance, cost=add_cost(provenance.cost, annotation.cost))
     analysis = asset.analysis if annotation.analysis is None else replace(annotation.analysis, analyze_time=now)
-    kept = (*asset.annotations, annotation.request_id)[-KEPT_ANNOTATIONS:]
-    return replace(asset, provenance=provenance, analysis=analysis, annotations=kept)
+    newest = (*asset.annotations, f"{annotation.request_id}:{annotation.digest}")[-KEPT_ANNOTATIONS:]
+    return replace(asset, provenance=provenance, analysis=analysis, annotations=newest)
 
 
 def add_usage(present: Usage, more: Usage) -> Usage:
@@ -65,24 +88,15 @@ def add_cost(present: Cost | None, more: Cost) -> Cost:
     Raises:
         InvalidArgument: INVALID_FIELD.
     """
-    if more.amount_micro_usd is not None:
-        _sum("cost.amount_micro_usd", 0, more.amount_micro_usd)
     if present is None:
         return more
     if present.amount_micro_usd is None or more.amount_micro_usd is None:
         return Cost(CostSource.UNPRICED, None)
     amount = _sum("cost.amount_micro_usd", present.amount_micro_usd, more.amount_micro_usd)
-    return Cost(min(_certain(present), _certain(more), key=_CERTAINTY.index), amount)
-
-
-def _certain(cost: Cost) -> CostSource | None:
-    """An amount that calls itself UNPRICED is of no known source."""
-    return None if cost.source is CostSource.UNPRICED else cost.source
+    return Cost(min(present.source, more.source, key=_CERTAINTY.index), amount)
 
 
 def _sum(field: str, present: int, more: int) -> int:
-    if more < 0:
-        raise InvalidArgument.field(field, "must not be negative")
     if present + more > MAX_NUMBER:
         raise InvalidArgument.field(field, "makes a sum that is too large")
     return present + more
@@ -91,8 +105,6 @@ def _sum(field: str, present: int, more: int) -> int:
 def _add_durations(present: timedelta | None, more: timedelta | None) -> timedelta | None:
     if more is None:
         return present
-    if more < timedelta():
-        raise InvalidArgument.field("usage.video_duration", "must not be negative")
     whole = more if present is None else present + more
     if whole > MAX_DURATION:
         raise InvalidArgument.field("usage.video_duration", "makes a sum that is too large")

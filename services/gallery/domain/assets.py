@@ -134,7 +134,8 @@ class Asset:
     """One stored image or video.
 
     `revision` starts at 1 and grows with every change. Times are UTC, the database's, in microseconds. `annotations`
-    are the request ids of the newest annotations. `variants` are the derivatives that are stored (`domain.variants`),
+    are the request ids of the newest annotations, each with a digest of its content behind a colon (older entries have
+    none). `variants` are the derivatives that are stored (`domain.variants`),
     and no part of the revision.
     """
 
