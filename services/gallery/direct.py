@@ -113,11 +113,21 @@ class DirectUploads:
                 raise failures.asset_purged(f"assets/{announced.id}")
             if is_expired:
                 raise failures.upload_expired(announced.name)
-            asset = await self._store(announced)
+            asset = await self._stored(announced)
         if upload.complete_time is None:
             await self._staging.complete(announced.id)
             await self._discard(announced.id)
         return asset
+
+    async def _stored(self, announced: Announced) -> Asset:
+        """The asset, whoever stores it: once another process has, what is staged goes, even while it is read here."""
+        try:
+            return await self._store(announced)
+        except ServiceError:
+            asset = await self._catalog.get(announced.owner, announced.id)
+            if asset is None:
+                raise
+            return asset
 
     async def _store(self, announced: Announced) -> Asset:
         key = staging_key(announced.id)
@@ -142,8 +152,8 @@ class DirectUploads:
         """The asset is there whatever becomes of the staged bytes: the sweep takes what is left."""
         try:
             await self._blobs.discard(staging_key(upload_id))
-        except ServiceError as error:
-            _log.warning("staged_upload_left", upload=upload_id, reason=error.reason)
+        except Exception as error:
+            _log.warning("staged_upload_left", upload=upload_id, error=type(error).__name__)
 
     def _forget(self, upload_id: str, done: asyncio.Task[Asset]) -> None:
         del self._completing[upload_id]

@@ -4,7 +4,6 @@ import asyncio
 
 import structlog
 
-from services.common.errors import ServiceError
 from services.gallery.adapters.staging import Staging, Swept
 from services.gallery.ports import BlobStore, staging_key
 
@@ -17,7 +16,10 @@ _log = structlog.get_logger(__name__)
 
 
 class StagingSweep:
-    """Sweeps uploads whose time is over, and completed ones while their link lives. Any number of processes may do it at once."""
+    """Sweeps uploads whose time is over, and completed ones while their link lives.
+
+    Any number of processes may do it at once.
+    """
 
     def __init__(self, staging: Staging, blobs: BlobStore) -> None:
         self._staging = staging
@@ -46,7 +48,7 @@ class StagingSweep:
     async def _sweep(self, upload: Swept) -> None:
         try:
             await self._blobs.discard(staging_key(upload.id))
-        except ServiceError as error:
-            _log.warning("staged_upload_not_swept", upload=upload.id, reason=error.reason)
+        except Exception as error:  # whatever one client has made of its blob, the others' are swept
+            _log.warning("staged_upload_not_swept", upload=upload.id, error=type(error).__name__)
         else:
             await self._staging.swept(upload)

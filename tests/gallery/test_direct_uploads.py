@@ -23,6 +23,7 @@ from services.gallery.staging_sweep import StagingSweep
 from tests.conftest import NewDatabase
 from tests.gallery.harness import Client, Gallery, refusal, running_gallery
 from tests.gallery.media import video
+from tests.support.campaign import scaled
 from tests.support.links import cannot_do_anything_but_write
 from tests.support.media import png
 
@@ -173,34 +174,96 @@ async def test_completing_again_and_at_the_same_time_gives_one_asset(user: Clien
     assert await user.names() == [answers[0].name]
 
 
-async def test_two_galleries_complete_one_upload_once(
-    new_database: NewDatabase, azurite: str, tmp_path_factory: Any, http: httpx2.AsyncClient
-) -> None:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def two(new_database: NewDatabase, azurite: str, tmp_path_factory: Any) -> AsyncIterator[tuple[Gallery, Gallery]]:
+    """Two galleries over one database and one storage."""
     database, directory = await new_database(), tmp_path_factory.mktemp("two")
     containers = {"image_container": "two-images", "video_container": "two-videos"}
     async with (
         running_gallery(database, azurite, directory, **containers) as one,
-        running_gallery(database, azurite, directory, **containers) as two,
+        running_gallery(database, azurite, directory, **containers) as other,
     ):
-        user = one.user()
-        same = two.user(user.principal)
-        for seed in range(4):
-            data = png(40, 30, seed=seed)
-            upload = await opened(user, data)
-            await put(http, upload, data)
-            first, second = await asyncio.gather(complete(user, upload), complete(same, upload))
-            assert first == second
-        assert len(await user.names()) == 4
+        yield one, other
+
+
+@pytest.mark.parametrize("size", [0, LARGE])
+async def test_two_galleries_complete_one_upload_once(
+    two: tuple[Gallery, Gallery], http: httpx2.AsyncClient, size: int
+) -> None:
+    """Whatever the second finds of what the first has done by then."""
+    user = two[0].user()
+    same, rounds = two[1].user(user.principal), scaled(6, 40)
+
+    async def late(upload: pb.Upload, seconds: float) -> pb.Asset:
+        await asyncio.sleep(seconds)
+        return await complete(same, upload)
+
+    duration = 0.0
+    for number in range(rounds):
+        data = video(size) if size else png(40, 30, seed=number)
+        upload = await opened(user, data)
+        await put(http, upload, data)
+        begun = time.monotonic()
+        offset = number / rounds * duration
+        first, second = await asyncio.gather(complete(user, upload), late(upload, offset))
+        assert first == second
+        duration = time.monotonic() - begun - offset
+    assert len(await user.names()) == rounds
+
+
+@pytest.mark.parametrize("held", ["facts", "first piece", "second piece"])
+async def test_an_upload_that_another_gallery_completes_meanwhile_is_answered_with_its_asset(
+    two: tuple[Gallery, Gallery], http: httpx2.AsyncClient, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one removes what is staged while this one is about to look at it, or reads it."""
+    user, data = two[0].user(), video(LARGE)
+    upload = await opened(user, data)
+    await put(http, upload, data)
+    at_it, done = asyncio.Event(), asyncio.Event()
+    facts, read = azure_blobs.AzureBlobStore.facts, azure_blobs.AzureBlobStore.read
+
+    async def hold(step: str) -> None:
+        if step == held and not at_it.is_set():
+            at_it.set()
+            await done.wait()
+
+    async def held_facts(self: azure_blobs.AzureBlobStore, *arguments: Any) -> Any:
+        await hold("facts")
+        return await facts(self, *arguments)
+
+    async def held_read(self: azure_blobs.AzureBlobStore, *arguments: Any, **options: Any) -> AsyncIterator[bytes]:
+        pieces = read(self, *arguments, **options)
+        for step in ("first piece", "second piece"):
+            await hold(step)
+            yield await anext(pieces)
+        async for piece in pieces:
+            yield piece
+
+    monkeypatch.setattr(azure_blobs.AzureBlobStore, "facts", held_facts)
+    monkeypatch.setattr(azure_blobs.AzureBlobStore, "read", held_read)
+    behind = asyncio.create_task(complete(user, upload))
+    await at_it.wait()
+    asset = await complete(two[1].user(user.principal), upload)
+    done.set()
+    assert await behind == asset
+    assert await user.names() == [asset.name]
 
 
 async def test_a_client_that_leaves_while_completing_finds_the_asset_later(
-    user: Client, http: httpx2.AsyncClient
+    user: Client, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = video(LARGE)
     upload = await opened(user, data)
     await put(http, upload, data)
+    begun, facts = asyncio.Event(), azure_blobs.AzureBlobStore.facts
+
+    async def noted_facts(self: azure_blobs.AzureBlobStore, *arguments: Any) -> Any:
+        begun.set()
+        return await facts(self, *arguments)
+
+    monkeypatch.setattr(azure_blobs.AzureBlobStore, "facts", noted_facts)
     call = user.stub.CompleteUpload(pb.CompleteUploadRequest(name=upload.name), metadata=user.metadata)
-    await asyncio.sleep(0.05)
+    await begun.wait()
     call.cancel()
     await eventually(user.names)
     assert (await complete(user, upload)).size_bytes == len(data)
