@@ -41,7 +41,7 @@ from services.gallery.adapters.staging import Staging
 from services.gallery.adapters.tables import SCHEMA
 from services.gallery.adapters.transactions import Transactions
 from services.gallery.adapters.words import Words
-from services.gallery.derivatives import DerivativeLimits, Derivatives
+from services.gallery.derivatives import DerivativeLimits, Derivatives, Renderers
 from services.gallery.direct import DirectLimits, DirectUploads
 from services.gallery.domain.assets import MediaType
 from services.gallery.domain.environment import Environment
@@ -94,8 +94,12 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
         large = FairTurns(LARGE_AT_ONCE)
         inspector = Inspector(_inspection_limits(settings), processes=settings.inspection_workers, large=large)
         stack.push_async_callback(inspector.close)
-        renderer = Renderer(_rendering_limits(settings), processes=settings.derivative_workers, large=large)
+        rendering = _rendering_limits(settings)
+        renderer = Renderer(rendering, processes=settings.derivative_workers, large=large)
         stack.push_async_callback(renderer.close)
+        # Large pictures in turns of its own: an upload may not wait for a process that runs when nobody else does.
+        idle_renderer = Renderer(rendering, processes=1, background=True)
+        stack.push_async_callback(idle_renderer.close)
         transactions = Transactions(engine)
         catalog = Catalog(engine, transactions)
         attempts = Attempts(engine)
@@ -119,7 +123,7 @@ async def gallery(settings: GallerySettings) -> AsyncIterator[Application]:
         derivatives = Derivatives(
             Derivation(engine, lease=timedelta(seconds=settings.derivative_lease_seconds)),
             blobs,
-            renderer,
+            Renderers(asked=renderer, background=idle_renderer),
             _derivative_limits(settings),
             registry,
         )

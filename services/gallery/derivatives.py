@@ -3,43 +3,64 @@
 An upload never waits for them. All that there can be of an asset are made from one look at it and stored beside the
 original; then its row says so. A purge that comes in between leaves nothing behind: whoever finds the row gone takes
 back what was stored, and the purge looks a second time, for who died before that.
+
+Requests wait in one line, where no owner takes all turns and the smallest original comes first; who is in it holds no
+bytes. What the background is making of an asset gives way to a request for it: its process runs when nobody else does.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 
-import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Gauge
 
-from services.common.errors import ServiceError
+from services.common.errors import NotFound, ServiceError
 from services.gallery.adapters.derivation import Derivation
 from services.gallery.adapters.inspection.renderer import NotRenderableError, NotRenderedError, Renderer
-from services.gallery.adapters.spool import Spool
 from services.gallery.domain import failures
 from services.gallery.domain.assets import Asset
-from services.gallery.domain.variants import MIME_TYPE, Variant, variants_of
-from services.gallery.ports import BlobFacts, BlobMissing, BlobStore, original_key, variant_key
+from services.gallery.domain.variants import Variant, variants_of
+from services.gallery.making import Making
+from services.gallery.ports import BlobFacts, BlobMissing, BlobStore, variant_key
+from services.gallery.turns import Turns
 
 PAUSE_SECONDS = 1.0
 OUTAGE_SECONDS = 10.0
-BACKOFF = timedelta(minutes=1)
-"""After the first failure, twice as long after the second; there is no fourth attempt."""
 
-MAX_AT_ONCE = 64
-"""Assets that requests wait for; each waits without bytes until it is its turn."""
-
-_log = structlog.get_logger(__name__)
+MAX_IN_LINE = 2_048
+MAX_IN_LINE_OF_ONE = 256
+"""Assets that requests wait for: all, and one owner's. A page of a list, 200, fits in."""
 
 
 @dataclass(frozen=True, slots=True)
 class DerivativeLimits:
-    """`concurrent`: originals held at a time. `wait_seconds`: how long a request waits for what is being made."""
+    """`concurrent`: originals held at a time for requests. `wait_seconds`: how long a request waits."""
 
     concurrent: int
     wait_seconds: float
     spool_directory: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Renderers:
+    """For what somebody waits for, and for the rest."""
+
+    asked: Renderer
+    background: Renderer
+
+
+class _GivenUpError(Exception):
+    """Nobody tries it for the moment, or it is there no more."""
+
+
+@dataclass(eq=False)
+class _Place:
+    """An asset in the line, or at work once it has `begun`; `waiting` requests want `variants` of it."""
+
+    asset: Asset
+    variants: set[Variant]
+    waiting: int = 0
+    begun: bool = False
 
 
 class Derivatives:
@@ -49,20 +70,19 @@ class Derivatives:
         self,
         derivation: Derivation,
         blobs: BlobStore,
-        renderer: Renderer,
+        renderers: Renderers,
         limits: DerivativeLimits,
         registry: CollectorRegistry,
     ) -> None:
         self._derivation = derivation
         self._blobs = blobs
-        self._renderer = renderer
+        self._renderers = renderers
         self._limits = limits
-        self._turns = asyncio.Semaphore(limits.concurrent)
-        self._making: dict[str, asyncio.Task[None]] = {}
-        self._made = Counter("contentlab_gallery_derivatives", "Derivatives stored.", ["variant"], registry=registry)
-        self._failed = Counter(
-            "contentlab_gallery_derivative_failures", "Assets of which none were made.", ["cause"], registry=registry
-        )
+        self._making = Making(derivation, blobs, limits.spool_directory, registry)
+        # One turn is always left for somebody else.
+        self._turns = Turns(limits.concurrent, of_one=max(1, limits.concurrent - 1))
+        self._line: dict[str, tuple[_Place, asyncio.Task[None]]] = {}
+        self._background: Mapping[str, asyncio.Task[None]] = {}
         self._waiting = Gauge(
             "contentlab_gallery_derivatives_waiting", "Assets that wait for theirs, at most 10,000.", registry=registry
         )
@@ -87,11 +107,11 @@ class Derivatives:
             raise failures.derivative_not_made() from None
 
     async def make_forever(self) -> None:
-        """Makes what waits, one asset at a time: those that are asked for have the other turns."""
+        """Makes what waits, one asset at a time."""
         while True:
             try:
                 found = await self.make_one()
-            except ServiceError:  # storage does not answer: the asset's attempt was given back
+            except ServiceError:  # nothing that one asset could help
                 await asyncio.sleep(OUTAGE_SECONDS)
                 continue
             if not found:
@@ -101,112 +121,98 @@ class Derivatives:
         """Makes the derivatives of one asset whose time has come; False: there was none.
 
         Raises:
-            Unavailable: STORAGE_UNAVAILABLE.
+            Unavailable: storage, disk or processes are missing; the asset waits as before.
         """
         self._waiting.set(await self._derivation.count_waiting())
         asset = await self._derivation.claim()
         if asset is None:
             return False
+        if asset.id in self._line and self._line[asset.id][0].begun:
+            return True  # it takes longer than the lease, which goes on
         wanted = [variant for variant in variants_of(asset) if variant not in asset.variants]
+        task = asyncio.create_task(
+            self._making.make(asset, wanted, self._renderers.background, patient=True), name=f"derive {asset.id}"
+        )
+        self._background = {asset.id: task}
         try:
-            await asyncio.shield(self._start(asset, wanted, claimed=True))
-        except ServiceError as error:
-            if error.reason == "STORAGE_UNAVAILABLE":
+            await task
+        except asyncio.CancelledError:
+            this = asyncio.current_task()
+            if this is None or this.cancelling():
                 raise
+            # A request makes it now.
+        except (NotRenderableError, NotRenderedError, NotFound):
+            return True
+        finally:
+            self._background = {}
         return True
 
     async def close(self) -> None:
         """Gives up what is being made: the next process makes it."""
-        tasks = list(self._making.values())
+        tasks = [task for _, task in self._line.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _wait_for(self, asset: Asset, variant: Variant) -> None:
-        task = self._making.get(asset.id)
-        if task is None:
-            if len(self._making) >= MAX_AT_ONCE:
-                raise failures.derivative_not_made()
-            wanted = [other for other in variants_of(asset) if other == variant or other not in asset.variants]
-            task = self._start(asset, wanted, claimed=False)
+        place, task = self._line.get(asset.id) or self._enter(asset)
+        place.variants.add(variant)
+        place.waiting += 1
         try:
             async with asyncio.timeout(self._limits.wait_seconds):
                 await asyncio.shield(task)
-        except TimeoutError:
+        except (TimeoutError, NotRenderedError):
             raise failures.derivative_not_made() from None
+        except (NotRenderableError, _GivenUpError):
+            raise failures.variant_not_found(asset.name, variant.name) from None
         except asyncio.CancelledError:
             if task.cancelled():  # the service ends, not this request
                 raise failures.derivative_not_made() from None
             raise
+        finally:
+            place.waiting -= 1
+            if not place.waiting and not place.begun:
+                self._leave(place)
+                task.cancel()
 
-    def _start(self, asset: Asset, wanted: Sequence[Variant], *, claimed: bool) -> asyncio.Task[None]:
+    def _enter(self, asset: Asset) -> tuple[_Place, asyncio.Task[None]]:
         """One making of an asset at a time in this process: nothing is awaited before it is entered here."""
-        if asset.id in self._making:
-            return self._making[asset.id]
-        task = asyncio.create_task(self._make(asset, wanted, claimed=claimed), name=f"derive {asset.id}")
-        self._making[asset.id] = task
+        of_owner = sum(place.asset.owner == asset.owner for place, _ in self._line.values())
+        if len(self._line) >= MAX_IN_LINE or of_owner >= MAX_IN_LINE_OF_ONE:
+            raise failures.derivative_not_made()
+        place = _Place(asset, set())
+        task = asyncio.create_task(self._serve(place), name=f"derive {asset.id} for a request")
+        self._line[asset.id] = place, task
 
         def forget(done: asyncio.Task[None]) -> None:
-            del self._making[asset.id]
+            self._leave(place)
             if not done.cancelled():
                 done.exception()  # seen; whoever waits gets it too
 
         task.add_done_callback(forget)
-        return task
+        return place, task
 
-    async def _make(self, asset: Asset, wanted: Sequence[Variant], *, claimed: bool) -> None:
-        """Whatever comes of it is in the index before this ends.
+    def _leave(self, place: _Place) -> None:
+        """Another request may have entered the asset anew."""
+        if self._line.get(place.asset.id, (None, None))[0] is place:
+            del self._line[place.asset.id]
 
-        Raises:
-            NotFound: VARIANT_NOT_FOUND, ASSET_NOT_FOUND.
-            Unavailable: it did not work this time; STORAGE_UNAVAILABLE.
-        """
-        if not claimed and await self._derivation.begin(asset.id) is None:
-            raise failures.variant_not_found(asset.name, wanted[0].name)
-        try:
-            made = await self._render(asset, wanted) if wanted else {}
-            await self._store(asset, made)
-        except NotRenderableError as error:
-            self._note(asset, str(error))
-            await self._derivation.give_up(asset.id)
-            raise failures.variant_not_found(asset.name, wanted[0].name) from error
-        except NotRenderedError as error:
-            self._note(asset, str(error))
-            await self._derivation.postpone(asset.id, BACKOFF)
-            raise failures.derivative_not_made() from error
-        except ServiceError as error:
-            if error.reason == "STORAGE_UNAVAILABLE":
-                await self._derivation.postpone(asset.id, BACKOFF, counted=False)
-            raise
-        except Exception as error:  # such as bytes that are gone; nobody else is held up by it
-            self._note(asset, type(error).__name__)
-            await self._derivation.postpone(asset.id, BACKOFF)
-            raise failures.derivative_not_made() from error
+    async def _serve(self, place: _Place) -> None:
+        """Raises what `Making.make` does, and _GivenUpError."""
+        asset = place.asset
+        async with self._turns.turn(asset.owner, weight=asset.media.size_bytes):
+            place.begun = True
+            await self._stop_background(asset)
+            current = await self._derivation.begin(asset.id)
+            if current is None:
+                raise _GivenUpError
+            # What the index knew when it was asked for is lost; what it knows since was made meanwhile.
+            lost = {variant for variant in place.variants if variant in asset.variants}
+            wanted = [each for each in variants_of(asset) if each in lost or each not in current.variants]
+            await self._making.make(current, wanted, self._renderers.asked)
 
-    async def _render(self, asset: Asset, wanted: Sequence[Variant]) -> Mapping[Variant, bytes]:
-        async with self._turns:
-            with Spool(self._limits.spool_directory) as spool:
-                key = original_key(asset.media.media_type, asset.id)
-                async for piece in self._blobs.read(key, start=0, length=asset.media.size_bytes):
-                    await spool.write(piece)
-                await spool.seal()
-                with spool.opened_for_reading() as descriptor:
-                    return await self._renderer.render(descriptor, wanted)
-
-    async def _store(self, asset: Asset, made: Mapping[Variant, bytes]) -> None:
-        for variant, data in made.items():
-            await self._blobs.replace(variant_key(asset.media.media_type, asset.id, variant), data, mime_type=MIME_TYPE)
-        if not await self._derivation.done(asset.id, made):
-            await self._take_back(asset, made)
-            raise failures.asset_not_found(asset.name)
-        for variant in made:
-            self._made.labels(variant.value).inc()
-
-    async def _take_back(self, asset: Asset, variants: Collection[Variant]) -> None:
-        """The asset was purged while its derivatives were stored."""
-        for variant in variants:
-            await self._blobs.delete(variant_key(asset.media.media_type, asset.id, variant))
-
-    def _note(self, asset: Asset, cause: str) -> None:
-        self._failed.labels(cause).inc()
-        _log.warning("no_derivatives", asset=asset.id, cause=cause)
+    async def _stop_background(self, asset: Asset) -> None:
+        """It has given the asset back when this ends."""
+        if (task := self._background.get(asset.id)) is not None:
+            task.cancel()
+            await asyncio.wait([task])

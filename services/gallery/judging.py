@@ -131,6 +131,9 @@ def _derivatives(row: RecordedAsset, stored: StoredAsset) -> list[Finding]:
     for variant in sorted(unrecorded):
         detail = f"its {variant} is stored, and the index does not know"
         found.append(finding(Kind.DERIVATIVE_UNRECORDED, asset.name, detail, item_id=asset.id))
+    if row.is_given_up:
+        detail = "no derivatives can be made of it: it takes too much time or memory, or is broken"
+        found.append(finding(Kind.DERIVATIVES_GIVEN_UP, asset.name, detail, item_id=asset.id))
     for part in stored.unknown:
         found.append(finding(Kind.BLOB_UNKNOWN, f"{asset.id}/{part}", "beside an asset's own blobs"))
     return found

@@ -16,7 +16,7 @@ from services.gallery.adapters.inventory import Inventory
 from services.gallery.adapters.restoring import Restoring
 from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain.assets import MediaType
-from services.gallery.domain.findings import Finding
+from services.gallery.domain.findings import NOTES, Finding
 from services.gallery.ports import BlobStore
 from services.gallery.progress import progress
 from services.gallery.rebuild import Rebuild, Summary
@@ -54,16 +54,19 @@ def add_verify_options(parser: argparse.ArgumentParser) -> None:
     """How much to read, and how to tell."""
     parser.add_argument("--fast", action="store_true", help="do not read originals: sizes and recorded hashes only")
     parser.add_argument("--json", action="store_true", help="one JSON object a line: findings, then a summary")
-    parser.epilog = "Changes nothing. Exit code 0: clean; 1: something is wrong, each told with what to do."
+    parser.epilog = (
+        "Changes nothing. Exit code 0: clean, notes apart; 1: something is wrong; each is told with its advice."
+    )
 
 
 async def verify(settings: GallerySettings, options: argparse.Namespace) -> int:
     """Compares index and storage; the exit code."""
-    told = 0
+    told = notes = 0
 
     def tell(found: Finding) -> None:
-        nonlocal told
-        told += 1
+        nonlocal told, notes
+        notes += found.kind in NOTES
+        told += found.kind not in NOTES
         _say(json.dumps(asdict(found), ensure_ascii=False) if options.json else str(found))
 
     async with _opened(settings, "gallery-verify") as (engine, blobs):
@@ -71,10 +74,10 @@ async def verify(settings: GallerySettings, options: argparse.Namespace) -> int:
         with progress("verifying assets", await inventory.count()) as steps:
             checked = await Verification(blobs, inventory, steps, tell, fast=options.fast).run()
     if options.json:
-        _say(json.dumps({**asdict(checked), "findings": told}))
+        _say(json.dumps({**asdict(checked), "findings": told, "notes": notes}))
     else:
         _say(
-            f"{told or 'no'} findings; {checked.assets} assets, {checked.folders} folders, "
+            f"{told or 'no'} findings, {notes or 'no'} notes; {checked.assets} assets, {checked.folders} folders, "
             f"{checked.bytes} bytes of originals {'not ' if options.fast else ''}read"
         )
     return FINDINGS if told else CLEAN

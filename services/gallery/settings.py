@@ -127,7 +127,11 @@ class GallerySettings(ServiceSettings, DatabaseSettings):
         "CONTENTLAB_STORE_SECONDS",
     )
     derivative_workers: int = Field(
-        2, ge=1, le=64, description="processes that make previews, thumbnails and posters, at low priority"
+        2,
+        ge=1,
+        le=64,
+        description="processes that make previews, thumbnails and posters for requests; one owner has all but one. "
+        "One more makes them in the background, while nobody else wants the processor",
     )
     derivative_seconds: float = Field(
         30.0, gt=0, le=300, description="seconds that making the derivatives of one asset may take, once it is read"

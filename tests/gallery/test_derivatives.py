@@ -3,7 +3,9 @@
 import asyncio
 import io
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -206,14 +208,20 @@ async def test_who_asks_at_the_same_time_waits_for_one_making(
     assert made == 1
 
 
-async def test_bytes_that_cannot_be_shown_are_tried_once(gallery: Gallery, user: Client) -> None:
+async def test_bytes_that_cannot_be_shown_are_tried_once_a_day(gallery: Gallery, user: Client) -> None:
     asset = await user.upload(png(32, 24))
-    await spoil(gallery, asset)
-    error = await refusal(user.download(asset.name, variant=THUMBNAIL))
-    assert error.reason == "VARIANT_NOT_FOUND"
-    assert await state(gallery, asset) == (None, 3, [])
-    error = await refusal(user.download(asset.name, variant=THUMBNAIL))
-    assert error.reason == "VARIANT_NOT_FOUND"
+    whole = await spoil(gallery, asset)
+    for which, name in ((THUMBNAIL, "THUMBNAIL"), (PREVIEW, "PREVIEW")):
+        error = await refusal(user.download(asset.name, variant=which))
+        assert (error.reason, error.metadata["variant"]) == ("VARIANT_NOT_FOUND", name)
+    time, *rest = await state(gallery, asset)
+    assert rest == [3, []]
+    assert timedelta(hours=23) < time - datetime.now(UTC) < timedelta(hours=25)
+    await spoil(gallery, asset, whole)
+    assert (await refusal(user.download(asset.name, variant=THUMBNAIL))).reason == "VARIANT_NOT_FOUND"
+    await gallery.execute("UPDATE gallery.asset SET derive_time = now() WHERE id = %s", id_of(asset))
+    assert (await variant(user, asset, THUMBNAIL)).size == (32, 24)
+    assert await state(gallery, asset) == (None, 0, ["preview", "thumbnail"])
 
 
 async def test_after_three_failures_nobody_tries_again(
@@ -243,13 +251,15 @@ async def test_what_is_purged_while_its_derivatives_are_made_leaves_none(
     assert [name for name in await gallery.blobs() if id_of(asset) in name and name.endswith(".webp")] == []
 
 
-async def spoil(gallery: Gallery, asset: pb.Asset) -> None:
-    """The original as it could be from a time with other rules."""
+async def spoil(gallery: Gallery, asset: pb.Asset, data: bytes = b"") -> bytes:
+    """The original as it could be from a time with other rules; what it was."""
     blob = gallery.storage.get_blob_client(gallery.settings.image_container, f"{id_of(asset)}/original")
-    await blob.upload_blob(b"\x89PNG\r\n\x1a\n".ljust(asset.size_bytes, b"\0"), overwrite=True)
+    before = await (await blob.download_blob()).readall()
+    await blob.upload_blob(data or b"\x89PNG\r\n\x1a\n".ljust(asset.size_bytes, b"\0"), overwrite=True)
+    return before
 
 
-async def state(gallery: Gallery, asset: pb.Asset) -> tuple[object, int, list[str]]:
+async def state(gallery: Gallery, asset: pb.Asset) -> tuple[Any, int, list[str]]:
     query = "SELECT derive_time, derive_attempts, variants FROM gallery.asset WHERE id = %s"
     [row] = await gallery.query(query, id_of(asset))
     return row[0], row[1], row[2]
@@ -286,7 +296,7 @@ async def test_they_are_made_in_the_background_each_once_however_many_processes_
             await eventually(all_are_there)
 
             async def nothing_waits() -> bool:
-                return not await one.query("SELECT 1 FROM gallery.asset WHERE derive_time IS NOT NULL")
+                return not await one.query("SELECT 1 FROM gallery.asset WHERE derive_time < now() + interval '1 h'")
 
             await eventually(nothing_waits)
             assert await state(one, drawing) == (None, 0, [])
@@ -306,7 +316,7 @@ async def test_what_a_process_began_and_left_is_taken_over(
         left, spent = await user.upload(png(32, 24)), await user.upload(png(33, 24))
         begun = "UPDATE gallery.asset SET derive_time = now() + %s::interval, derive_attempts = %s WHERE id = %s"
         await gallery.execute(begun, "1 second", 1, id_of(left))
-        await gallery.execute(begun, "0 seconds", 3, id_of(spent))
+        await gallery.execute(begun, "1 hour", 3, id_of(spent))
         containers = {
             "image_container": gallery.settings.image_container,
             "video_container": gallery.settings.video_container,
@@ -318,4 +328,4 @@ async def test_what_a_process_began_and_left_is_taken_over(
                 return (await state(gallery, left))[2] == ["preview", "thumbnail"]
 
             await eventually(settled)
-            assert await state(gallery, spent) == (None, 3, [])
+            assert (await state(gallery, spent))[1:] == (3, [])

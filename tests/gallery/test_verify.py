@@ -224,8 +224,20 @@ async def test_the_command_tells_findings_as_lines_or_json_and_ends_with_1(user:
     code, output, errors = await run(user.gallery, "verify", "--json", "--fast")
     lines = [json.loads(line) for line in output.splitlines()]
     assert (code, [line.get("kind") for line in lines]) == (1, ["original_missing", None])
-    assert lines[-1] == {"assets": 1, "folders": 0, "bytes": 0, "findings": 1}
+    assert lines[-1] == {"assets": 1, "folders": 0, "bytes": 0, "findings": 1, "notes": 0}
     assert "verifying assets: 1 of 1" in errors
+
+
+async def test_derivatives_that_are_given_up_are_a_note_and_no_damage(user: Client, upkeep: Upkeep) -> None:
+    await wipe(user.gallery)
+    asset = await user.upload(PICTURE)
+    given_up = "UPDATE gallery.asset SET derive_time = now() + interval '1 day', derive_attempts = 3"
+    await user.gallery.execute(given_up)
+    await upkeep.mirror()
+    code, output, _ = await run(user.gallery, "verify", "--json")
+    note, summary = (json.loads(line) for line in output.splitlines())
+    assert (code, note["kind"], note["what"]) == (0, "derivatives_given_up", asset.name)
+    assert (summary["findings"], summary["notes"]) == (0, 1)
 
 
 async def test_ids_that_begin_alike_are_compared_although_storage_sorts_them_otherwise() -> None:

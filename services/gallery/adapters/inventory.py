@@ -14,6 +14,7 @@ from services.gallery.adapters.tables import asset, asset_removal, folder, folde
 from services.gallery.domain.assets import Asset, MediaType
 from services.gallery.domain.folders import FolderRecord
 from services.gallery.domain.removals import Cause
+from services.gallery.domain.variants import MAX_ATTEMPTS
 
 PAGE = 500
 
@@ -23,6 +24,7 @@ class RecordedAsset:
     """A row: the asset, and what it says of its blobs.
 
     `has_folder`: the row of its folder is there, or it has none. `is_derived`: no derivatives are still to be made.
+    `is_given_up`: making them has failed too often.
     """
 
     asset: Asset
@@ -30,6 +32,7 @@ class RecordedAsset:
     variants: tuple[str, ...]
     has_folder: bool
     is_derived: bool
+    is_given_up: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,5 +123,10 @@ class Inventory:
 def _recorded(row: Any) -> RecordedAsset:
     has_folder = row["folder_id"] is None or row["folder_path"] is not None
     return RecordedAsset(
-        to_asset(row), row["document_revision"], tuple(row["variants"]), has_folder, row["derive_time"] is None
+        to_asset(row),
+        row["document_revision"],
+        tuple(row["variants"]),
+        has_folder,
+        is_derived=row["derive_time"] is None,
+        is_given_up=row["derive_attempts"] >= MAX_ATTEMPTS,
     )

@@ -17,11 +17,15 @@ class Kind(StrEnum):
     BYTES_OF_PURGED = "bytes_of_purged"
     DERIVATIVE_MISSING = "derivative_missing"
     DERIVATIVE_UNRECORDED = "derivative_unrecorded"
+    DERIVATIVES_GIVEN_UP = "derivatives_given_up"
     BLOB_UNKNOWN = "blob_unknown"
     FOLDER_MISSING = "folder_missing"
     FOLDER_DOCUMENT_ASTRAY = "folder_document_astray"
     COUNT_WRONG = "count_wrong"
 
+
+NOTES = frozenset({Kind.DERIVATIVES_GIVEN_UP})
+"""No damage: worth knowing, and nothing that is lost."""
 
 _WRITE_AGAIN = "UPDATE gallery.{table} SET document_revision = 0 WHERE id = '{id}' has the gallery write it again"
 
@@ -41,6 +45,8 @@ ADVICE = {
     "WHERE id = '{id}' has them made again",
     Kind.DERIVATIVE_UNRECORDED: "UPDATE gallery.asset SET derive_time = now(), derive_attempts = 0 "
     "WHERE id = '{id}' has it made and written down again",
+    Kind.DERIVATIVES_GIVEN_UP: "nothing: it is tried again once a day; UPDATE gallery.asset SET derive_time = now(), "
+    "derive_attempts = 0 WHERE id = '{id}' has it tried at once",
     Kind.BLOB_UNKNOWN: "the gallery never wrote it: delete the blob, or move it elsewhere",
     Kind.FOLDER_MISSING: "rebuild-index makes the folder again where asset.json tells its path; or move the asset",
     Kind.COUNT_WRONG: "rebuild-index counts anew",

@@ -12,6 +12,10 @@ MAX_DERIVATIVE_BYTES = 8 * 1024 * 1024
 """A poster of noise, the largest there can be, has about 3 MB."""
 
 
+MAX_ATTEMPTS = 3
+"""Of making them, each ended by the file's own fault; an asset that has had them all is given up for a day."""
+
+
 class Variant(StrEnum):
     """A derivative; its name is the blob's."""
 

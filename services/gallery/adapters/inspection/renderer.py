@@ -1,8 +1,9 @@
-"""Derivatives from processes of their own: apart from those that uploads wait for, and behind them in priority."""
+"""Derivatives from processes of their own, apart from those that uploads wait for."""
 
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from services.gallery.adapters.inspection.fair_turns import FairTurns, Rank
 from services.gallery.adapters.inspection.processes import (
@@ -16,8 +17,14 @@ from services.gallery.adapters.inspection.processes import (
 from services.gallery.adapters.spool import memory_file
 from services.gallery.domain.variants import MAX_DERIVATIVE_BYTES, Variant
 
-NICENESS = 10
 _ASKER = Asker(rank=Rank.BACKGROUND)
+
+BACKGROUND_PATIENCE = 4
+"""How many times as long as for a request a rendering may take that runs when nobody else does."""
+
+OUT_OF_TIME = "time"
+LOWEST = 19
+"""Of the system's priorities; a worker of this one is idle, where the system knows that."""
 
 
 class NotRenderableError(Exception):
@@ -29,11 +36,15 @@ class NotRenderedError(Exception):
 
 
 class Renderer:
-    """Up to `processes` files at a time; further ones wait for their turn."""
+    """Up to `processes` files at a time; further ones wait for their turn. `background`: only while others rest."""
 
-    def __init__(self, limits: InspectionLimits, *, processes: int, large: FairTurns | None = None) -> None:
+    def __init__(
+        self, limits: InspectionLimits, *, processes: int, large: FairTurns | None = None, background: bool = False
+    ) -> None:
+        if background:
+            limits = replace(limits, seconds=BACKGROUND_PATIENCE * limits.seconds)
         large = large or FairTurns(LARGE_AT_ONCE)
-        self._processes = Processes(limits, count=processes, large=large, niceness=NICENESS)
+        self._processes = Processes(limits, count=processes, large=large, niceness=LOWEST if background else 0)
 
     async def render(self, descriptor: int, variants: Sequence[Variant]) -> dict[Variant, bytes]:
         """WebP for each variant, from one look at the file.
@@ -50,7 +61,7 @@ class Renderer:
             except WorkerDiedError as error:
                 if error.death is Death.WORK:
                     raise NotRenderableError("work") from error
-                raise NotRenderedError(error.death.name.lower()) from error
+                raise NotRenderedError(OUT_OF_TIME if error.death is Death.TIME else "process") from error
             refusal = answer.get("refusal")
             if refusal == "memory":
                 raise NotRenderedError(refusal)

@@ -32,6 +32,7 @@ from services.gallery.adapters.inspection.render import render
 from services.gallery.domain.variants import MAX_DERIVATIVE_BYTES, Variant
 
 REQUEST_BYTES = 4096
+LOWEST = 19
 RENDER_SECONDS = 2.0
 """For writing WebP, which takes far longer than reading what it is made from."""
 
@@ -56,7 +57,7 @@ def main() -> None:
     with socket.socket(fileno=os.dup(0)) as channel:
         _be_the_first_to_go()
         _limit(int(sys.argv[1]))
-        os.nice(int(sys.argv[2]))
+        _give_way(int(sys.argv[2]))
         channel.sendall(b"ready\n")
         while (received := _receive(channel)) is not None:
             request, (source, *targets) = received
@@ -101,6 +102,15 @@ def _be_the_first_to_go() -> None:
     """When memory runs out, the system ends this process rather than the service, a database, or another's."""
     with suppress(OSError):  # a system that has no such thing
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _give_way(niceness: int) -> None:
+    """The lowest of all priorities becomes "while nobody else wants the processor", where the system has that."""
+    if niceness >= LOWEST and hasattr(os, "SCHED_IDLE"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            return
+    os.nice(niceness)
 
 
 def _limit(address_space: int) -> None:
