@@ -79,6 +79,7 @@ async def test_when_every_picture_is_there_nobody_waits_for_the_end(provider: Op
     provider.then(streams(completed(b"one"), hangs=True))
     answer = await calls.generate(partial_images=1, seconds=5.0)
     assert [image.content for image in answer.images] == [b"one"]
+    assert answer.cost.micro_usd == 40 * 5 + 10 * 8 + 1001 * 30, "nothing is missing"
 
 
 @pytest.mark.parametrize(
