@@ -16,7 +16,7 @@ PAUSE_SECONDS = 1.0
 BATCH = 50
 """A slow document holds up the marks of its batch, not the other documents."""
 
-WRITERS = 8
+WRITERS = 16
 """Documents that one batch writes at a time."""
 
 _T = TypeVar("_T", Asset, FolderRecord)
@@ -63,7 +63,13 @@ class Mirroring:
 
 async def _repeat(mirror_some: Callable[[], Awaitable[int]]) -> None:
     while True:
-        if not await mirror_some():
+        try:
+            number = await mirror_some()
+        except ExceptionGroup as group:  # each is left alone for a while, and must not hold up the others
+            kinds = sorted({type(error).__name__ for error in group.exceptions})
+            _log.warning("documents_not_written", number=len(group.exceptions), errors=kinds)
+            number = 0
+        if not number:
             await asyncio.sleep(PAUSE_SECONDS)
 
 

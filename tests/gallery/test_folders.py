@@ -11,7 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from services.gallery.adapters import folder_moves, folder_tree
+from services.gallery.adapters.azure_blobs import AzureBlobStore
 from services.gallery.adapters.journal import Change, record
+from services.gallery.ports import BlobKey
 from tests.gallery.counts import drift, multiply
 from tests.gallery.harness import Client, refusal
 from tests.support.media import png
@@ -247,6 +249,44 @@ async def test_the_documents_of_folders_go_with_them(user: Client, contents: Any
     async with asyncio.timeout(15):
         while {document_name(user, folder) for folder in gone} & set(await user.gallery.blobs()):  # noqa: ASYNC110 - a blob
             await asyncio.sleep(0.1)
+
+
+async def test_a_folder_that_an_upload_makes_again_keeps_its_document(
+    user: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The document of the one that was deleted meanwhile may still be on its way out."""
+    folder = await create(user, "trip")
+    await documented(user, folder)
+    reached, go_on, replace = asyncio.Event(), asyncio.Event(), AzureBlobStore.replace
+
+    async def held(self: AzureBlobStore, key: BlobKey, data: bytes, **named: Any) -> None:
+        if key.name.endswith("/asset.json") and not reached.is_set():
+            reached.set()
+            await go_on.wait()
+        await replace(self, key, data, **named)
+
+    monkeypatch.setattr(AzureBlobStore, "replace", held)
+    upload = asyncio.ensure_future(user.upload(PICTURE, folder="trip"))
+    await reached.wait()
+    await remove(user, folder)
+    go_on.set()
+    asset = await upload
+    assert asset.folder != folder.name
+    assert asset.folder_path == "trip"
+    await documented(user, await user.call(pb.GetFolderRequest(name=asset.folder)))
+
+
+async def test_the_document_of_a_folder_that_is_there_again_is_not_removed(user: Client) -> None:
+    """As `rebuild-index` may bring it back."""
+    folder = await create(user, "trip")
+    await documented(user, folder)
+    folder_id = folder.name.removeprefix("folders/")
+    await user.gallery.execute("INSERT INTO gallery.folder_removal (folder_id) VALUES (%s)", folder_id)
+    ordered = "SELECT count(*) FROM gallery.folder_removal WHERE folder_id = %s"
+    async with asyncio.timeout(15):
+        while await user.gallery.rows(ordered, folder_id) != [(0,)]:  # noqa: ASYNC110 - a database
+            await asyncio.sleep(0.1)
+    assert document_name(user, folder) in await user.gallery.blobs()
 
 
 async def documented(user: Client, *folders: pb.Folder) -> None:

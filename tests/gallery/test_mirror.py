@@ -8,9 +8,11 @@ import pytest_asyncio
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from services.common.database import create_engine
+from services.gallery import mirroring
 from services.gallery.adapters.azure_blobs import AzureBlobStore
 from services.gallery.adapters.mirror import Mirror
 from services.gallery.adapters.transactions import Transactions
+from services.gallery.domain import failures
 from services.gallery.domain.assets import MediaType
 from services.gallery.domain.document import from_document
 from services.gallery.mirroring import Mirroring
@@ -126,6 +128,34 @@ async def test_a_document_that_reaches_storage_late_does_not_replace_a_newer_one
     await done.wait()
     await until_documented(user, kind)
     assert b"newest" in await user.gallery.blob(name)
+
+
+async def test_documents_that_cannot_be_written_do_not_stop_the_others(
+    user: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assets = [await user.upload(PICTURE, tags=["broken"]) for _ in range(4)]
+    await until_documented(user, "asset")
+    monkeypatch.setattr(mirroring, "BATCH", 2)
+    replace = AzureBlobStore.replace
+
+    async def failing(
+        self: AzureBlobStore, key: BlobKey, data: bytes, *, mime_type: str, over: str | None = None
+    ) -> None:
+        if b"broken" in data:
+            raise failures.storage_unavailable()
+        await replace(self, key, data, mime_type=mime_type, over=over)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AzureBlobStore, "replace", failing)
+        for asset in assets[:3]:
+            await user.call(pb.UpdateAssetRequest(asset=pb.Asset(name=asset.name, favorite=True)))
+        await asyncio.sleep(1)
+        await user.call(pb.UpdateAssetRequest(asset=pb.Asset(name=assets[3].name, tags=["sound"])))
+        async with asyncio.timeout(10):
+            while b"sound" not in await user.gallery.blob(f"{assets[3].name[7:]}/asset.json"):  # noqa: ASYNC110 - a blob
+                await asyncio.sleep(0.05)
+        assert await user.gallery.rows(BEHIND["asset"], user.principal) != [(0,)]
+    await until_documented(user, "asset")
 
 
 BEHIND = {

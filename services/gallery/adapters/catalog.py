@@ -16,7 +16,7 @@ from services.gallery.adapters.attempts import close_attempt, end_attempt
 from services.gallery.adapters.folders import create_folder, find_folder, plan_folder
 from services.gallery.adapters.journal import Change, record
 from services.gallery.adapters.rows import select_assets, to_asset, values_of
-from services.gallery.adapters.tables import asset
+from services.gallery.adapters.tables import asset, folder_removal
 from services.gallery.adapters.transactions import Transactions
 from services.gallery.adapters.wording import Words, texts_of, words_of
 from services.gallery.domain import document, failures
@@ -223,7 +223,9 @@ async def _settle(connection: AsyncConnection, stored: Asset, ref: FolderRef | N
 async def _present_folder(connection: AsyncConnection, owner: str, planned: Folder, ref: FolderRef) -> Folder | None:
     found = await find_folder(connection, owner, FolderId(planned.id))
     if found is None and not isinstance(ref, FolderId):
-        return await create_folder(connection, owner, ref, folder_id=planned.id)
+        # The document of one that was deleted meanwhile is being removed: its id is not used again.
+        was_deleted = await connection.scalar(sa.select(sa.exists().where(folder_removal.c.folder_id == planned.id)))
+        return await create_folder(connection, owner, ref, folder_id=None if was_deleted else planned.id)
     return found
 
 

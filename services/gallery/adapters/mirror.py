@@ -4,12 +4,14 @@ The lock of a document is held while storage works, unlike the asset's (`attempt
 a removal no mirror writes the document again, because it reads the row under the lock, and the row is gone.
 """
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -21,6 +23,11 @@ from services.gallery.domain.folders import FolderRecord
 
 CLAIM_CHOICE = 1000
 """Claims are made among so many of the oldest: enough for all mirrors at work."""
+
+FIRST_REST_SECONDS = 1.0
+LONGEST_REST_SECONDS = 30.0
+KNOWN_SETBACKS = 10_000
+"""The oldest are forgotten, and tried again at once."""
 
 # "galm" and "galf": set these advisory locks apart from others in the database.
 _ASSET_DOCUMENT = 0x67616C6D
@@ -47,6 +54,30 @@ def lock_of_folder_document(folder_id: sa.ColumnElement[str] | str) -> sa.Column
     return sa.func.pg_try_advisory_xact_lock(sa.func.hashtextextended(folder_id, _FOLDER_DOCUMENT))
 
 
+class Setbacks:
+    """Documents that could not be written: each is left alone for a while, longer every time, and others go first."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[float, float]] = {}
+
+    @property
+    def resting(self) -> list[str]:
+        """Ids of those whose while is not over."""
+        now = time.monotonic()
+        return [item_id for item_id, (until, _) in self._known.items() if until > now]
+
+    def note(self, batch: Batch[Any]) -> None:
+        """What came of a batch."""
+        written = {item.id for item in batch.written}
+        for item in batch.items:
+            _, last = self._known.pop(item.id, (0.0, FIRST_REST_SECONDS / 2))
+            if item.id not in written:
+                rest = min(2 * last, LONGEST_REST_SECONDS)
+                self._known[item.id] = (time.monotonic() + rest, rest)
+        for item_id in list(self._known)[: max(0, len(self._known) - KNOWN_SETBACKS)]:
+            del self._known[item_id]
+
+
 class Mirror:
     """The rows that documents have yet to follow.
 
@@ -56,26 +87,29 @@ class Mirror:
 
     def __init__(self, transactions: Transactions) -> None:
         self._transactions = transactions
+        self._assets, self._folders = Setbacks(), Setbacks()
 
     @asynccontextmanager
     async def assets(self, number: int) -> AsyncIterator[Batch[Asset]]:
         """At most `number` assets whose `asset.json` is older than its row, and that no other mirror has."""
         async with self._transactions.beside_storage() as connection:
-            claimed = await _claim(connection, asset, lock_of_asset_document, number)
+            claimed = await _claim(connection, asset, lock_of_asset_document, number, self._assets.resting)
             # Read once they are claimed: the mirror that had one before has perhaps just written it.
             rows = await _behind(connection, select_assets(full=True), asset, claimed)
             batch = Batch([to_asset(row) for row in rows])
             yield batch
+            self._assets.note(batch)
             await _mark(connection, asset, batch.written)
 
     @asynccontextmanager
     async def folders(self, number: int) -> AsyncIterator[Batch[FolderRecord]]:
         """The same for folders."""
         async with self._transactions.beside_storage() as connection:
-            claimed = await _claim(connection, folder, lock_of_folder_document, number)
+            claimed = await _claim(connection, folder, lock_of_folder_document, number, self._folders.resting)
             rows = await _behind(connection, sa.select(folder), folder, claimed)
             batch = Batch([to_folder(row) for row in rows])
             yield batch
+            self._folders.note(batch)
             await _mark(connection, folder, batch.written)
 
 
@@ -92,10 +126,13 @@ def to_folder(row: RowMapping) -> FolderRecord:
     )
 
 
-async def _claim(connection: AsyncConnection, table: sa.Table, lock: Any, number: int) -> list[str]:
+async def _claim(
+    connection: AsyncConnection, table: sa.Table, lock: Any, number: int, resting: Sequence[str]
+) -> list[str]:
     """Locks no row, which changes would wait for as long as storage is slow."""
     is_behind = table.c.document_revision < table.c.revision
-    oldest = sa.select(table.c.id).where(is_behind).order_by(table.c.update_time).limit(CLAIM_CHOICE).subquery()
+    is_due = table.c.id != sa.all_(sa.cast(list(resting), ARRAY(table.c.id.type)))
+    oldest = sa.select(table.c.id).where(is_behind, is_due).order_by(table.c.update_time).limit(CLAIM_CHOICE).subquery()
     # A lock is tried for as many rows as this reads: one by one until there are enough.
     return list(await connection.scalars(sa.select(oldest.c.id).where(lock(oldest.c.id)).limit(number)))
 

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.gallery.adapters.mirror import CLAIM_CHOICE, lock_of_asset_document, lock_of_folder_document
-from services.gallery.adapters.tables import asset_removal, folder_removal
+from services.gallery.adapters.tables import asset_removal, folder, folder_removal
 from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain.removals import Cause, Removal
 
@@ -53,14 +53,22 @@ class Removals:
 
     @asynccontextmanager
     async def of_folders(self, number: int) -> AsyncIterator[RemovalBatch]:
-        """Folders whose document is to be removed now; settled when the block ends well."""
+        """Folders whose document is to be removed now, and that are still gone; settled when the block ends well."""
         table, key = folder_removal, folder_removal.c.folder_id
         async with self._transactions.beside_storage() as connection:
             due = sa.select(key, table.c.create_time)
             rows = await _claim(connection, due, table, lock_of_folder_document, number)
-            batch = RemovalBatch([Removal(row.folder_id, None, row.create_time) for row in rows])
+            claimed = [Removal(row.folder_id, None, row.create_time) for row in rows]
+            # `rebuild-index` may have brought a folder back: its mirror waits for the lock of the document.
+            ids = folder.c.id.in_([removal.id for removal in claimed])
+            present = set(await connection.scalars(sa.select(folder.c.id).where(ids))) if claimed else set()
+            batch = RemovalBatch([removal for removal in claimed if removal.id not in present])
             yield batch
             await self._settle_all(connection, table, key, batch)
+            for removal in claimed:
+                if removal.id in present:
+                    this = (key == removal.id) & (table.c.create_time == removal.create_time)
+                    await connection.execute(sa.delete(table).where(this))
 
     async def count_waiting(self) -> int:
         """How many assets' removals have not been done once yet, or have to be tried again."""
