@@ -146,6 +146,22 @@ async def test_several_changes_of_an_asset_come_as_one(user: Client) -> None:
         assert (await later.event()).change_type == UPDATED
 
 
+async def test_a_deletion_is_told_also_when_the_asset_was_changed_after_it(user: Client) -> None:
+    asset = await user.upload(PICTURE)
+    async with watching(user) as watcher:
+        pass
+    await user.delete(asset.name)
+    mark = pb.UpdateAssetRequest(asset=pb.Asset(name=asset.name, favorite=True))
+    mark.update_mask.paths.append("favorite")
+    await user.call(mark)
+    async with watching(user, watcher.token) as again:
+        event = await again.event()
+        assert (event.change_type, event.asset.favorite) == (DELETED, True)
+        await user.call(mark)
+        await log_of(user, (asset.name, "updated"))
+        assert (await again.event()).change_type == DELETED
+
+
 @pytest.mark.parametrize("token", ["x", "AAAA", "%00", "é", "a" * 2_048])
 async def test_garbage_is_refused_as_no_token(user: Client, token: str) -> None:
     refused_as = await refusal(refused(user, token))

@@ -191,7 +191,8 @@ async def change(user: Client, what: str, name: str) -> None:
 
 
 def apply(event: pb.WatchAssetsResponse, shown: dict[str, str]) -> None:
-    if event.change_type in (DELETED, PURGED) or event.asset.HasField("delete_time"):
+    """By the type alone, as the contract has it."""
+    if event.change_type in (DELETED, PURGED):
         shown.pop(event.asset.name, None)
     else:
         shown[event.asset.name] = event.asset.etag

@@ -51,7 +51,8 @@ def told(entries: Sequence[Entry], gone: frozenset[str] = frozenset()) -> list[A
         ((CREATED, DELETED), DELETED),
         ((DELETED, CREATED), CREATED),
         ((DELETED, CREATED, UPDATED), CREATED),
-        ((DELETED, UPDATED), UPDATED),
+        ((DELETED, UPDATED), DELETED),
+        ((CREATED, DELETED, UPDATED), DELETED),
         ((CREATED, UPDATED, DELETED, PURGED), PURGED),
     ],
 )
@@ -59,6 +60,13 @@ def test_several_changes_of_an_asset_come_as_one(changes: tuple[ChangeType, ...]
     [event] = told(log(*(("a", change) for change in changes)))
     assert (event.type, event.last.sequence) == (expected, len(changes))
     assert (event.asset is None) == (expected is PURGED)
+
+
+def test_an_update_of_what_is_deleted_is_told_as_its_deletion() -> None:
+    """Also where the deletion itself was told with an earlier event, or is yet to come."""
+    gone = replace(asset("a"), delete_time=NOW, purge_time=NOW)
+    [event] = events_of(log(("a", UPDATED)), {"a": gone})
+    assert (event.type, event.asset) == (DELETED, gone)
 
 
 def test_a_purged_asset_has_nothing_but_its_name_and_one_event() -> None:

@@ -41,10 +41,8 @@ class AssetEvent:
 
 
 def merged(first: ChangeType, then: ChangeType) -> ChangeType:
-    """Two changes of one asset as one: the last counts, but what is new stays so until it is gone."""
-    if first is ChangeType.CREATED and then is ChangeType.UPDATED:
-        return first
-    return then
+    """Two changes of one asset as one: the last counts, but an update makes what is new or deleted nothing else."""
+    return first if then is ChangeType.UPDATED else then
 
 
 def events_of(entries: Sequence[Entry], assets: Mapping[str, Asset]) -> list[AssetEvent]:
@@ -52,6 +50,8 @@ def events_of(entries: Sequence[Entry], assets: Mapping[str, Asset]) -> list[Ass
 
     An asset comes where it was first changed. Its later entries are not yet covered then (`AssetEvent.last`), so who
     resumes in the middle hears of it again, rather than of nothing or of an update of what it has never seen.
+
+    An update of an asset that is deleted now is told as its deletion: a watcher may have heard of neither.
 
     An asset that is there no more and of whose purge the entries know nothing is left out: that entry follows.
     """
@@ -63,6 +63,8 @@ def events_of(entries: Sequence[Entry], assets: Mapping[str, Asset]) -> list[Ass
     for asset_id, last in _covered(entries):
         type_ = types[asset_id]
         asset = None if type_ is ChangeType.PURGED else assets.get(asset_id)
+        if type_ is ChangeType.UPDATED and asset is not None and asset.delete_time is not None:
+            type_ = ChangeType.DELETED
         if asset is not None or type_ is ChangeType.PURGED:
             events.append(AssetEvent(type_, asset_id, asset, last))
     return events
