@@ -1,4 +1,4 @@
-"""What a killed process leaves, made from a generation that went well."""
+"""What killed and frozen processes leave."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,8 +6,10 @@ from contextlib import asynccontextmanager
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from contentlab.image.v1 import image_service_pb2 as pb
 from services.common.database import sqlalchemy_url
 from services.image.domain.generations import GENERATIONS
+from services.models.paid_calls.leases import Leases
 from tests.image.harness import Service
 
 _NUMBERS = "usage = NULL, cost_source = NULL, cost_micro_usd = NULL, error = NULL, end_time = NULL"
@@ -41,3 +43,15 @@ async def abandon(service: Service, name: str, *, state: str = "CALLING") -> Non
             ),
             {"subject": names["subject"], "state": state},
         )
+
+
+async def renews_nothing(leases: Leases) -> bool:
+    """In the place of `Leases.renew`: the process looks dead to the others, and does not know it."""
+    return True
+
+
+async def first_of(service: Service, state: pb.ImageGeneration.State.ValueType) -> str:
+    """Name of the newest generation in a state."""
+    request = pb.ListImageGenerationsRequest(page_size=1, state=state)
+    found = (await service.stub.ListImageGenerations(request, timeout=10)).image_generations
+    return found[0].name if found else ""

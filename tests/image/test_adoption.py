@@ -18,7 +18,7 @@ from services.image.adapters.gallery import Gallery, Upload
 from services.image.domain.generations import Facts
 from services.models.paid_calls import sweeper
 from services.models.paid_calls.leases import Leases
-from tests.image.abandoned import abandon, transaction
+from tests.image.abandoned import abandon, first_of, renews_nothing, transaction
 from tests.image.galleries import ServedGallery, StoredGallery
 from tests.image.harness import Service, running_image, until
 from tests.image.test_crash import process_of
@@ -45,17 +45,6 @@ async def alone(service: Service, gallery_port: int, database_url: str) -> Async
     update = {"gallery_target": address, "database_url": SecretStr(database_url)}
     async with running_image(service.settings.model_copy(update=update), service.selection) as running:
         yield running
-
-
-async def renews_nothing(leases: Leases) -> bool:
-    return True
-
-
-async def first_of(service: Service, state: pb.ImageGeneration.State.ValueType) -> str:
-    """Name of the newest generation in a state."""
-    request = pb.ListImageGenerationsRequest(page_size=1, state=state)
-    found = (await service.stub.ListImageGenerations(request, timeout=10)).image_generations
-    return found[0].name if found else ""
 
 
 async def paid_call(service: Service, generation: pb.ImageGeneration) -> pb.PaidCall:

@@ -1,6 +1,8 @@
 """What has an unknown outcome is settled by its owner's word, and may be run again as a new paid call."""
 
+import asyncio
 import uuid
+from functools import partial
 from typing import Any
 
 import grpc
@@ -10,10 +12,14 @@ from pydantic import SecretStr
 from contentlab.image.v1 import image_service_pb2 as pb
 from services.common.caller import PRINCIPAL_KEY, SERVICE_KEY, TOKEN_KEY
 from services.common.status import from_status
-from tests.image.abandoned import abandon
+from services.image import making
+from services.models.paid_calls.leases import Leases
+from tests.emulator.harness import Emulator
+from tests.image.abandoned import abandon, first_of, renews_nothing
 from tests.image.galleries import TOKEN, ServedGallery, StoredGallery
-from tests.image.harness import Service, refusal, running_image
-from tests.support.openai_server import OpenAIServer, cuts, fails
+from tests.image.harness import Service, image_input, refusal, running_image, until
+from tests.support.media import png
+from tests.support.openai_server import OpenAIServer, cuts, fails, waits_for
 from tests.support.ports import free_port
 
 YES, NO = pb.PaidCall.YES, pb.PaidCall.NO
@@ -189,3 +195,52 @@ async def test_a_word_that_says_nothing_is_refused(
     error = await refusal(service.stub.ResolveImageGeneration(request, timeout=10))
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
     assert (await service.get(asked.name)).state == pb.ImageGeneration.OUTCOME_UNKNOWN
+
+
+async def lost_edit(service: Service, emulator: Emulator, *images: str | bytes, **fields: Any) -> pb.ImageGeneration:
+    """An edit whose answer was cut off."""
+    prompt = f"an edit that is lost {uuid.uuid4()}"
+    await emulator.fault("cut", prompt)
+    error = await refusal(service.edit(*images, prompt=prompt, **fields))
+    assert error.reason == "OUTCOME_UNKNOWN"
+    return await service.get(error.metadata["imageGeneration"])
+
+
+async def test_an_edit_of_assets_runs_again_with_the_same_pictures(emulated: Service, emulator: Emulator) -> None:
+    photos = [(await emulated.generate("a lighthouse", n=1)).assets[0] for _ in range(2)]
+    overlay = (await emulated.generate("x", background="transparent")).assets[0]
+    asked = await lost_edit(emulated, emulator, *photos, mask=image_input(overlay), quality="low")
+    resolved = await resolve(emulated, asked.name, YES, run_again=True)
+    assert (resolved.state, resolved.operation) == (pb.ImageGeneration.SUCCEEDED, pb.ImageGeneration.EDIT)
+    keys = [step.paid_call.removeprefix("paidCalls/") for step in resolved.steps]
+    first, second = [(await emulator.arrived(idempotency_key=key))[0]["fields"] for key in keys]
+    assert first == second
+    assert {"image[]", "mask", "quality"} <= first.keys()
+
+
+async def test_an_edit_of_inline_pictures_is_settled_but_not_run_again(emulated: Service, emulator: Emulator) -> None:
+    asked = await lost_edit(emulated, emulator, png(96, 64))
+    error = await refusal(resolve(emulated, asked.name, run_again=True))
+    assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "NOT_RESOLVABLE")
+    assert (await resolve(emulated, asked.name)).state == pb.ImageGeneration.FAILED
+
+
+async def test_pictures_that_come_later_than_the_word_are_in_the_gallery_and_change_nothing_else(
+    service: Service, provider: OpenAIServer, gallery: ServedGallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their process was frozen while the provider worked, and taken for dead."""
+    monkeypatch.setattr(Leases, "renew", renews_nothing)
+    monkeypatch.setattr(making, "STRAIGHT_SECONDS", 0.0)
+    go = asyncio.Event()
+    provider.then(waits_for(go))
+    call = asyncio.ensure_future(refusal(service.generate("a late harbour")))
+    name = await until(partial(first_of, service, pb.ImageGeneration.RUNNING))
+    async with running_image(service.settings, service.selection) as second:
+        await second.ended(name, "OUTCOME_UNKNOWN")
+        resolved = await resolve(second, name, NO)
+    go.set()
+    error = await call
+    assert (error.reason, error.billed.value) == ("OUTCOME_UNKNOWN", "no")
+    assert await service.get(name) == resolved
+    [asset] = await gallery.assets_of(name)
+    assert await gallery.content(asset.name) == provider.sent[0]
