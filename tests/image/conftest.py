@@ -8,9 +8,9 @@ import pytest
 import pytest_asyncio
 
 from tests.conftest import NewDatabase
-from tests.image.galleries import TOKEN, ServedGallery, StoredGallery
 from tests.emulator.harness import Emulator
 from tests.emulator.harness import running as running_emulator
+from tests.image.galleries import TOKEN, ServedGallery, StoredGallery
 from tests.image.harness import Service, image_settings, running_image, selection_for
 from tests.support.openai_server import OpenAIServer, openai_server
 
