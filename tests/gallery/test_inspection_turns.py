@@ -116,6 +116,7 @@ async def test_a_large_picture_waits_for_the_one_before_and_holds_up_no_small_on
 async def test_what_was_paid_for_does_not_wait_behind_the_files_of_users() -> None:
     inspector = Inspector(LIMITS, processes=1)
     with opened(LARGE) as picture, opened(RASTER["image/png"]) as small:
+        await inspector.inspect(small, "image", by_service=True)
         users = [asyncio.ensure_future(inspector.inspect(picture, "user")) for _ in range(4)]
         await asyncio.sleep(0)
         assert (await inspector.inspect(small, "image", by_service=True))["width_px"] == 20

@@ -78,6 +78,6 @@ def _upright(image: Image.Image, frame: VideoFrame) -> Image.Image:
 
 
 def _picture(frame: VideoFrame, size: tuple[int, int]) -> Image.Image:
-    scaled = frame.reformat(*size, "rgb24", interpolation="AREA")
+    scaled = frame.reformat(*size, "rgb24", interpolation="AREA", threads=1)
     [plane] = scaled.planes
     return Image.frombuffer("RGB", size, bytes(plane), "raw", "RGB", plane.line_size, 1)

@@ -28,6 +28,7 @@ START_SECONDS = 30.0
 
 # Nothing of ours is in the environment of a process that opens hostile files.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV")
+_READY = b"ready\n"
 _ANSWER_BYTES = 64 * 1024
 
 LARGE_AT_ONCE = 1
@@ -176,7 +177,8 @@ class _Worker:
         worker = cls(process, ours)
         try:
             async with asyncio.timeout(START_SECONDS):
-                await worker._receive_line()
+                if await worker._receive_line() != _READY:
+                    _log.warning("inspection_process_without_filter", why="only on Linux, x86-64, with seccomp")
         except BaseException as error:
             await worker.close()
             if isinstance(error, TimeoutError | EOFError | ConnectionError):

@@ -1,14 +1,13 @@
 """The process that decodes: takes open files over a socket (standard input), answers one request at a time.
 
-It has no network, no secret in its environment, bounds on its address space and on what it can write, and clocks that
-kill it. A request is JSON, with the file's descriptor attached, and behind it one to write to for each variant that is
-to be made; the answer is a line of JSON.
+It has no secret in its environment, bounds on its address space and on what it can write, clocks that kill it, and a
+filter of system calls (`sandbox`). A request is JSON, with the file's descriptor attached, and behind it one to write
+to for each variant that is to be made; the answer is a line of JSON.
 """
 
 import array
 import json
 import os
-import resource
 import signal
 import socket
 import sys
@@ -16,6 +15,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from PIL import Image
 
 from services.gallery.adapters.inspection.budget import Budget
 from services.gallery.adapters.inspection.errors import (
@@ -29,8 +30,10 @@ from services.gallery.adapters.inspection.errors import (
 from services.gallery.adapters.inspection.examine import examine, limit_decoder
 from services.gallery.adapters.inspection.limits import Limits
 from services.gallery.adapters.inspection.render import render
-from services.gallery.domain.variants import MAX_DERIVATIVE_BYTES, Variant
+from services.gallery.adapters.inspection.sandbox import confine
+from services.gallery.domain.variants import Variant
 
+READY = b"ready\n"
 REQUEST_BYTES = 4096
 LOWEST = 19
 RENDER_SECONDS = 2.0
@@ -56,9 +59,9 @@ def main() -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     with socket.socket(fileno=os.dup(0)) as channel:
         _be_the_first_to_go()
-        _limit(int(sys.argv[1]))
         _give_way(int(sys.argv[2]))
-        channel.sendall(b"ready\n")
+        Image.init()
+        channel.sendall(READY if confine(int(sys.argv[1])) else b"ready without a filter\n")
         while (received := _receive(channel)) is not None:
             request, (source, *targets) = received
             with os.fdopen(source, "rb") as file:
@@ -111,12 +114,6 @@ def _give_way(niceness: int) -> None:
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
             return
     os.nice(niceness)
-
-
-def _limit(address_space: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_DERIVATIVE_BYTES, MAX_DERIVATIVE_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 if __name__ == "__main__":
