@@ -51,7 +51,8 @@ class Subscription:
         """Wakes the watcher if the log is not as it left it; the news may be older than what it has read since."""
         if self.incarnation is None:
             return  # it has not begun to read
-        if news.sequences.get(self.owner, self.sequence) != self.sequence or self.incarnation != news.incarnation:
+        is_other = self.incarnation != news.incarnation or self.sequence > news.last_sequence
+        if is_other or news.sequences.get(self.owner, self.sequence) != self.sequence:
             self.wake.set()
 
 

@@ -68,7 +68,7 @@ class Watching:
         check_age(given, head.now)
         check_head(given, head.sequence or None)
         batch = await _answered(self._hub.read(owner, given.sequence))
-        check_continuity(given, batch.incarnation, batch.now, batch.at_position)
+        check_continuity(given, batch.around)
         return given
 
 
@@ -112,7 +112,7 @@ class _Stream:
             self._bear(error)
             return None
         self._failing_since = None
-        check_continuity(self._position, batch.incarnation, batch.now, batch.at_position)
+        check_continuity(self._position, batch.around)
         if batch.entries:
             self._subscription.sequence = batch.entries[-1].sequence
         return batch
@@ -133,7 +133,7 @@ class _Stream:
         if batch.entries:
             self._position = self._position.after(batch.entries[-1])
         if batch.is_last:
-            self._position = self._position.until(batch.now)
+            self._position = self._position.until(batch.around.now)
         else:
             self._subscription.wake.set()
 

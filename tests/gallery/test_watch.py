@@ -12,7 +12,7 @@ from services.gallery.adapters.changes import BATCH_ENTRIES
 from services.gallery.settings import GallerySettings
 from tests.conftest import NewDatabase
 from tests.gallery.harness import Client, Gallery, refusal, running_gallery
-from tests.gallery.watchers import CREATED, DELETED, UPDATED, refused, watching
+from tests.gallery.watchers import CREATED, DELETED, UPDATED, Watcher, refused, watching
 from tests.support.media import png
 
 PICTURE = png(8, 8)
@@ -42,6 +42,11 @@ async def log_of(user: Client, *changes: tuple[str, str]) -> None:
             asset.removeprefix("assets/"),
             change,
         )
+
+
+async def end_of(watcher: Watcher) -> None:
+    while True:
+        await watcher.read()
 
 
 async def test_a_watcher_hears_what_happens_after_its_first_checkpoint(user: Client) -> None:
@@ -186,6 +191,31 @@ async def test_a_token_of_a_log_that_was_restored_is_expired(user: Client) -> No
         refused_as = await refusal(refused(user, watcher.token))
         assert (refused_as.code, refused_as.reason) == (grpc.StatusCode.OUT_OF_RANGE, "RESUME_TOKEN_EXPIRED")
         await log_of(user, (asset.name, "updated"))
+
+
+@pytest.mark.parametrize("watched", [True, False])
+async def test_whoever_stands_behind_a_log_that_was_restored_and_trimmed_is_told(user: Client, watched: bool) -> None:
+    """The position's entry is too old to be missed; that what came since is lost shows in what was given out since."""
+    gallery, asset = user.gallery, await user.upload(PICTURE)
+    old = "UPDATE gallery.asset_change SET time = time - interval '49 hours' WHERE owner = %s"
+    await gallery.execute(old, user.principal)
+    async with watching(user) as watcher:
+        await gallery.execute("DELETE FROM gallery.asset_change WHERE owner = %s", user.principal)
+        async with watching(user, watcher.token):
+            pass  # trimmed, and nothing more
+        [(last,)] = await gallery.rows("SELECT last_value FROM gallery.asset_change_sequence_seq")
+        try:
+            await gallery.execute("SELECT setval('gallery.asset_change_sequence_seq', %s)", last - 1)
+            if watched:
+                told = await refusal(end_of(watcher))
+            else:
+                told = await refusal(refused(user, watcher.token))
+            assert (told.code, told.reason) == (grpc.StatusCode.OUT_OF_RANGE, "RESUME_TOKEN_EXPIRED")
+        finally:
+            await gallery.execute("SELECT setval('gallery.asset_change_sequence_seq', %s)", last)
+        await log_of(user, (asset.name, "updated"))
+        async with watching(user, watcher.token) as again:
+            assert (await again.event()).asset.name == asset.name
 
 
 async def test_a_token_is_expired_after_a_day_of_the_database(user: Client) -> None:

@@ -16,6 +16,7 @@ from services.gallery.domain.resume import (
     LOG_KEPT,
     TOKEN_AGE,
     Position,
+    Surroundings,
     check_age,
     check_continuity,
     check_head,
@@ -136,23 +137,41 @@ def test_a_token_does_not_get_younger_by_events_that_are_told_late() -> None:
     assert behind.after(replace(old, time=NOW - 22 * HOUR)).as_of == NOW - 22 * HOUR
 
 
-def test_a_log_that_lacks_the_entry_or_has_another_is_not_gone_on_in() -> None:
-    there = Entry(7, POSITION.entry_time, "a", UPDATED)
-    check_continuity(POSITION, POSITION.incarnation, NOW, there)
-    for incarnation, found in (
-        (uuid4(), there),
-        (POSITION.incarnation, None),
-        (POSITION.incarnation, replace(there, time=NOW)),
-    ):
-        with pytest.raises(OutOfRange) as refused:
-            check_continuity(POSITION, incarnation, NOW, found)
-        assert refused.value.reason == "RESUME_TOKEN_EXPIRED"
+LOG = Surroundings(POSITION.incarnation, NOW, 7, Entry(7, POSITION.entry_time, "a", UPDATED))
+OLD = replace(POSITION, entry_time=NOW - LOG_KEPT)
+TRIMMED = replace(LOG, at_position=None)
 
 
-def test_an_entry_that_was_trimmed_is_missed_by_nobody() -> None:
-    trimmed = replace(POSITION, entry_time=NOW - LOG_KEPT)
-    check_continuity(trimmed, trimmed.incarnation, NOW, None)
-    check_continuity(replace(POSITION, sequence=0), POSITION.incarnation, NOW, None)
+@pytest.mark.parametrize(
+    ("position", "found"),
+    [
+        (POSITION, replace(LOG, incarnation=uuid4())),
+        (POSITION, replace(LOG, at_position=None)),
+        (POSITION, replace(LOG, at_position=Entry(7, NOW, "a", UPDATED))),
+        (OLD, replace(TRIMMED, last_sequence=6)),
+        (OLD, replace(TRIMMED, before=Entry(6, NOW, "a", UPDATED))),
+        (OLD, replace(TRIMMED, last_sequence=90, before=Entry(6, OLD.entry_time + HOUR, "a", UPDATED))),
+    ],
+)
+def test_a_log_that_is_not_the_positions_own_is_not_gone_on_in(position: Position, found: Surroundings) -> None:
+    """It lacks the entry or has another one, did not come so far, or has younger ones where older were trimmed."""
+    with pytest.raises(OutOfRange) as refused:
+        check_continuity(position, found)
+    assert refused.value.reason == "RESUME_TOKEN_EXPIRED"
+
+
+@pytest.mark.parametrize(
+    ("position", "found"),
+    [
+        (POSITION, LOG),
+        (OLD, TRIMMED),
+        (OLD, replace(TRIMMED, last_sequence=90)),
+        (OLD, replace(TRIMMED, before=Entry(5, OLD.entry_time, "a", UPDATED))),
+        (replace(POSITION, sequence=0), replace(TRIMMED, last_sequence=1)),
+    ],
+)
+def test_an_entry_that_was_trimmed_is_missed_by_nobody(position: Position, found: Surroundings) -> None:
+    check_continuity(position, found)
 
 
 def test_a_position_ahead_of_the_log_is_of_another_one() -> None:

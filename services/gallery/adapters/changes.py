@@ -15,10 +15,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.gallery.adapters.rows import select_assets, to_asset
-from services.gallery.adapters.tables import asset, asset_change, incarnation
+from services.gallery.adapters.tables import SCHEMA, asset, asset_change, incarnation
 from services.gallery.domain.assets import Asset
 from services.gallery.domain.changes import ChangeType, Entry
-from services.gallery.domain.resume import LOG_KEPT
+from services.gallery.domain.resume import LOG_KEPT, Surroundings
 
 BATCH_ENTRIES = 100
 TRIM_ENTRIES = 1_000
@@ -26,6 +26,8 @@ TRIM_PAUSE_SECONDS = 300.0
 
 _LOG = asset_change.c
 _NOW = sa.func.clock_timestamp()
+_GIVEN = sa.table("asset_change_sequence_seq", sa.column("last_value", sa.BigInteger), schema=SCHEMA)
+"""The sequence behind the log's identity column, under the name that Postgres gives it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +42,9 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What follows a position: entries in order, and those of their assets that exist now.
+    """What follows a position: entries in order, and those of their assets that exist now."""
 
-    `at_position` is the entry at the position itself, if it is there.
-    """
-
-    incarnation: UUID
-    now: datetime
-    at_position: Entry | None
+    around: Surroundings
     entries: Sequence[Entry]
     assets: Mapping[str, Asset]
 
@@ -59,10 +56,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """The last sequence of each owner that has one."""
+    """The last sequence of each owner that has one, and that of all, which the log may have kept no more."""
 
     incarnation: UUID
     now: datetime
+    last_sequence: int
     sequences: Mapping[str, int]
 
 
@@ -82,7 +80,7 @@ class ChangeLog:
         return Head(row.incarnation, now, row.sequence or 0, row.time.astimezone(UTC) if row.time else now)
 
     async def read(self, owner: str, sequence: int) -> Batch:
-        """At most BATCH_ENTRIES entries behind the sequence. Two queries, however many entries and assets."""
+        """At most BATCH_ENTRIES entries behind the sequence. Three queries at most, however many entries and assets."""
         log = sa.select(_LOG.sequence, _LOG.time, _LOG.asset_id, _LOG.change)
         log = log.where(_LOG.owner == owner, _LOG.sequence >= sequence)
         query = _beside_incarnation(log.order_by(_LOG.sequence).limit(BATCH_ENTRIES + 1))
@@ -90,9 +88,11 @@ class ChangeLog:
             rows = (await connection.execute(query)).all()
             found = [_entry(row) for row in rows if row.sequence is not None]
             at_position = found[0] if found and found[0].sequence == sequence else None
+            before = None if at_position else await _newest_before(connection, owner, sequence)
             entries = (found[1:] if at_position else found)[:BATCH_ENTRIES]
             assets = await _assets(connection, owner, {entry.asset_id for entry in entries})
-        return Batch(rows[0].incarnation, rows[0].now.astimezone(UTC), at_position, entries, assets)
+        now, last = rows[0].now.astimezone(UTC), rows[0].last_sequence
+        return Batch(Surroundings(rows[0].incarnation, now, last, at_position, before), entries, assets)
 
     async def newest(self, owners: Sequence[str]) -> News:
         """Where the logs of many owners end, in one query."""
@@ -104,7 +104,7 @@ class ChangeLog:
         async with self._reading.connect() as connection:
             rows = (await connection.execute(_beside_incarnation(pairs))).all()
         sequences = {row.owner: row.sequence for row in rows if row.sequence is not None}
-        return News(rows[0].incarnation, rows[0].now.astimezone(UTC), sequences)
+        return News(rows[0].incarnation, rows[0].now.astimezone(UTC), rows[0].last_sequence, sequences)
 
     async def trim_forever(self) -> None:
         """Removes entries as they get too old, until cancelled."""
@@ -125,10 +125,18 @@ class ChangeLog:
 
 
 def _beside_incarnation(query: sa.Select[Any]) -> sa.Select[Any]:
-    """The query's rows, or one without values; each with the incarnation and the time."""
+    """The query's rows, or one without values; each with the incarnation, the time, and the last sequence given."""
     found = query.lateral("found")
-    columns = (incarnation.c.id.label("incarnation"), _NOW.label("now"), *found.c)
+    last = sa.select(_GIVEN.c.last_value).scalar_subquery().label("last_sequence")
+    columns = (incarnation.c.id.label("incarnation"), _NOW.label("now"), last, *found.c)
     return sa.select(*columns).select_from(incarnation.outerjoin(found, sa.true()))
+
+
+async def _newest_before(connection: AsyncConnection, owner: str, sequence: int) -> Entry | None:
+    earlier: sa.Select[Any] = sa.select(_LOG.sequence, _LOG.time, _LOG.asset_id, _LOG.change)
+    earlier = earlier.where(_LOG.owner == owner, _LOG.sequence < sequence)
+    row = (await connection.execute(earlier.order_by(_LOG.sequence.desc()).limit(1))).one_or_none()
+    return None if row is None else _entry(row)
 
 
 async def _assets(connection: AsyncConnection, owner: str, asset_ids: set[str]) -> dict[str, Asset]:

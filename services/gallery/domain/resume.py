@@ -42,6 +42,20 @@ class Position:
         return replace(self, as_of=max(self.as_of, as_of))
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a log has around a position: the entry at it, and if that is not there, the owner's newest one before it.
+
+    `last_sequence` is the last one that the database has given to anybody.
+    """
+
+    incarnation: UUID
+    now: datetime
+    last_sequence: int
+    at_position: Entry | None = None
+    before: Entry | None = None
+
+
 def to_token(position: Position, owner: str) -> str:
     """The position as an opaque token, of use to this owner alone."""
     times = (_micros(position.entry_time), _micros(position.as_of))
@@ -73,23 +87,26 @@ def check_age(position: Position, now: datetime) -> None:
         raise failures.resume_token_expired()
 
 
-def check_continuity(position: Position, incarnation: UUID, now: datetime, at_position: Entry | None) -> None:
+def check_continuity(position: Position, found: Surroundings) -> None:
     """Refuses to go on in a log that is not the one in which the position was taken.
 
-    `at_position` is the entry that the log has at the position. A database that was restored from a backup may lack
-    it, or have another one there; only one that has been trimmed may lack it rightly.
+    A database that was restored from a backup may lack the position's entry, or have another one there, or never have
+    come so far. Only a log that has been trimmed may lack it rightly, and trimming begins with the oldest: then what is
+    left before the position is no younger.
 
     Raises:
         OutOfRange: RESUME_TOKEN_EXPIRED.
     """
-    if position.incarnation != incarnation:
+    if position.incarnation != found.incarnation or position.sequence > found.last_sequence:
         raise failures.resume_token_expired()
     if position.sequence == 0:
         return
-    if at_position is None:
-        if now - position.entry_time < LOG_KEPT:
-            raise failures.resume_token_expired()
-    elif at_position.time != position.entry_time:
+    if found.at_position is not None:
+        is_other = found.at_position.time != position.entry_time
+    else:
+        is_other = found.before is not None and found.before.time > position.entry_time
+        is_other = is_other or found.now - position.entry_time < LOG_KEPT
+    if is_other:
         raise failures.resume_token_expired()
 
 
