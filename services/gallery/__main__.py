@@ -32,6 +32,7 @@ from services.gallery.adapters.inspection.fair_turns import FairTurns
 from services.gallery.adapters.inspection.pool import InspectionLimits, Inspector
 from services.gallery.adapters.inspection.processes import LARGE_AT_ONCE
 from services.gallery.adapters.inspection.renderer import Renderer
+from services.gallery.adapters.inspection.sandbox import keep_memory_private
 from services.gallery.adapters.listing import Listing
 from services.gallery.adapters.mirror import Mirror
 from services.gallery.adapters.purges import Purges
@@ -70,6 +71,7 @@ _log = structlog.get_logger(__name__)
 
 async def run(settings: GallerySettings) -> None:
     """Serves until SIGTERM."""
+    keep_memory_private()
     async with gallery(settings) as application:
         await serve(application, settings)
 

@@ -54,6 +54,47 @@ async def test_who_looks_at_the_bytes_cannot_change_them(size: int) -> None:
         assert await spool.read(0, size) == data
 
 
+async def test_nobody_changes_bytes_in_memory_once_they_are_hashed() -> None:
+    with Spool() as spool:
+        await spool.write(b"as it was")
+        await spool.seal()
+        with spool.opened_for_reading() as descriptor:
+            anew = os.open(f"/dev/fd/{descriptor}", os.O_RDWR)  # the same user may
+            try:
+                for change in (
+                    lambda: os.pwrite(anew, b"x", 0),
+                    lambda: os.truncate(anew, 3),
+                    lambda: os.truncate(anew, 99),
+                ):
+                    with pytest.raises(PermissionError):
+                        change()
+            finally:
+                os.close(anew)
+        assert await spool.read(0, 99) == b"as it was"
+
+
+@pytest.mark.parametrize("at", [0, FLUSH_BYTES, 3 * IN_MEMORY_BYTES - 1])
+async def test_bytes_on_disk_that_changed_after_they_were_hashed_are_not_handed_over_whole(at: int) -> None:
+    with Spool() as spool:
+        await spool.write(bytes(3 * IN_MEMORY_BYTES))
+        await spool.seal()
+        for repeat in (1, 2):  # a piece that is read again changes nothing
+            for offset in range(0, spool.size, IN_MEMORY_BYTES):
+                for _ in range(repeat):
+                    assert await spool.read(offset, IN_MEMORY_BYTES) == bytes(IN_MEMORY_BYTES)
+        with spool.opened_for_reading() as descriptor:
+            anew = os.open(f"/dev/fd/{descriptor}", os.O_RDWR)
+            os.pwrite(anew, b"x", at)
+            os.close(anew)
+
+        async def read_on() -> None:
+            for offset in range(0, spool.size, IN_MEMORY_BYTES):
+                await spool.read(offset, IN_MEMORY_BYTES)
+
+        with pytest.raises(Unavailable):
+            await read_on()
+
+
 async def test_nothing_is_left_in_the_directory(tmp_path: Path) -> None:
     with Spool(str(tmp_path)) as spool:
         await spool.write(bytes(2 * IN_MEMORY_BYTES))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import os
 import tempfile
@@ -31,6 +32,9 @@ class Spool:
         self._file = memory_file(directory)
         self._on_disk = False
         self._hash = hashlib.sha256()
+        # Of what is read back: hashes before and after the piece between these offsets.
+        self._before, self._after = hashlib.sha256(), hashlib.sha256()
+        self._read_from = self._read_to = 0
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._written = 0
@@ -75,11 +79,37 @@ class Spool:
             Unavailable: the disk is full or broken.
         """
         await self._flush_in_thread()
+        if not self._on_disk:
+            _forbid_changes(self._file)
         return self._hash.hexdigest()
 
     async def read(self, offset: int, length: int) -> bytes:
-        """The bytes at `offset`, fewer than `length` only at the end."""
-        return await _in_thread(lambda: os.pread(self._file.fileno(), length, offset))
+        """The bytes at `offset`, fewer than `length` only at the end.
+
+        Raises:
+            Unavailable: read from the beginning to the end, a file on disk is not what was hashed: somebody changed it.
+        """
+        return await _in_thread(lambda: self._read(offset, length))
+
+    def _read(self, offset: int, length: int) -> bytes:
+        data = os.pread(self._file.fileno(), length, offset)
+        if self._on_disk:
+            self._compare(offset, data)
+        return data
+
+    def _compare(self, offset: int, data: bytes) -> None:
+        """Nothing seals a file on disk. Whoever stores it reads on and on; a piece may be read again (a retry)."""
+        if offset == 0:
+            self._before = hashlib.sha256()
+        elif offset == self._read_to:
+            self._before = self._after
+        elif offset != self._read_from:
+            return
+        self._read_from, self._read_to = offset, offset + len(data)
+        self._after = self._before.copy()
+        self._after.update(data)
+        if self._read_to == self._written and self._after.digest() != self._hash.digest():
+            raise failures.not_inspected("The upload changed while it was looked at.")
 
     async def _flush_in_thread(self) -> None:
         try:
@@ -134,8 +164,14 @@ def _write_all(file: IO[bytes], data: bytes) -> None:
         rest = rest[file.write(rest) :]
 
 
+def _forbid_changes(file: IO[bytes]) -> None:
+    """Also through another descriptor of it, that a process might open anew (fcntl(2), file sealing)."""
+    if hasattr(fcntl, "F_ADD_SEALS"):
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+
+
 def memory_file(directory: str | None = None) -> IO[bytes]:
     """A file without a disk, where the system has such; it can be handed to another process like any other."""
     if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("upload", os.MFD_CLOEXEC), "w+b", buffering=0)
+        return os.fdopen(os.memfd_create("upload", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "w+b", buffering=0)
     return tempfile.TemporaryFile(dir=directory, buffering=0)
