@@ -50,7 +50,11 @@ async def process_of(service: Service, *, gallery: str, provider: str, models_fi
         "CONTENTLAB_GALLERY_TARGET": gallery,
         "CONTENTLAB_SERVICE_TOKEN_FILE": settings.service_token_file or "",
         "CONTENTLAB_LEASE_SECONDS": str(settings.lease_seconds),
-        **({"CONTENTLAB_MODELS_FILE": models_file} if models_file else {"OPENAI_BASE_URL": provider}),
+        **(
+            {"CONTENTLAB_MODELS_FILE": models_file}
+            if models_file
+            else {"OPENAI_BASE_URL": provider, "LLM_MODEL": "gpt-6-luna"}
+        ),
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "services.image", cwd=ROOT, env=environment, stdout=asyncio.subprocess.DEVNULL
