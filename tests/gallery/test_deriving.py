@@ -182,12 +182,15 @@ async def test_a_request_does_not_wait_for_the_background(
     new_database: NewDatabase, azurite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that runs when nobody else does may take for ever; the request has it made by another."""
-    render, begun = Renderer.render, asyncio.Event()
+    render, begun, stopped = Renderer.render, asyncio.Event(), asyncio.Event()
 
     async def stuck(self: Renderer, descriptor: int, variants: Sequence[Variant]) -> dict[Variant, bytes]:
         if not begun.is_set():
             begun.set()
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                stopped.set()
         return await render(self, descriptor, variants)
 
     monkeypatch.setattr(Renderer, "render", stuck)
@@ -197,6 +200,7 @@ async def test_a_request_does_not_wait_for_the_background(
         await asyncio.wait_for(begun.wait(), 20)
         async with asyncio.timeout(20):
             assert (await user.download(asset.name, variant=THUMBNAIL)).data
+        assert stopped.is_set()
         assert await state(gallery, asset) == (None, 0, ["preview", "thumbnail"])
 
 
