@@ -54,7 +54,7 @@ async def killed_in(step: str, service: Service, provider: OpenAIServer, gallery
 async def test_a_process_killed_after_the_enhancement_leaves_it_to_the_next_who_asks(
     service: Service, provider: OpenAIServer, gallery: ServedGallery, request_id: str
 ) -> None:
-    fields = {"enhance_prompt": True, "suggest_display_name": True, "request_id": request_id}
+    fields: dict[str, Any] = {"enhance_prompt": True, "suggest_display_name": True, "request_id": request_id}
     await killed_in("suggest_filename", service, provider, gallery, **fields)
     # The generation itself cost nothing when the lease is over, and the same request id makes it.
     failed = await refusal(service.generate(timeout=30, **fields))
@@ -76,7 +76,7 @@ async def succeeded_calls(service: Service) -> list[pb.PaidCall]:
 async def test_a_process_killed_while_brands_are_taken_out_makes_no_picture_without(
     service: Service, provider: OpenAIServer, gallery: ServedGallery, request_id: str
 ) -> None:
-    fields = {"brand_protection": NIKE, "request_id": request_id}
+    fields: dict[str, Any] = {"brand_protection": NIKE, "request_id": request_id}
     await killed_in("protect", service, provider, gallery, **fields)
     failed = await refusal(service.generate(timeout=30, **fields))
     assert failed.reason == "UNAVAILABLE"
@@ -89,7 +89,7 @@ async def test_a_process_killed_while_brands_are_taken_out_makes_no_picture_with
 async def test_a_process_killed_while_a_picture_is_analysed_loses_the_analysis_alone(
     service: Service, provider: OpenAIServer, gallery: ServedGallery, request_id: str
 ) -> None:
-    fields = {"analyze": True, "request_id": request_id}
+    fields: dict[str, Any] = {"analyze": True, "request_id": request_id}
     await killed_in("analyze", service, provider, gallery, **fields)
     made = await service.generate(timeout=30, **fields)
     assert made.state == pb.ImageGeneration.SUCCEEDED
