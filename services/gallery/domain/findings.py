@@ -34,8 +34,7 @@ ADVICE = {
     Kind.ORIGINAL_DIFFERS: "restore the blob from a backup of storage, or delete and purge the asset",
     Kind.DOCUMENT_MISSING: _WRITE_AGAIN,
     Kind.DOCUMENT_UNREADABLE: _WRITE_AGAIN,
-    Kind.DOCUMENT_DIFFERS: _WRITE_AGAIN
-    + "; one newer than the row stays: rebuild-index restores the row",
+    Kind.DOCUMENT_DIFFERS: _WRITE_AGAIN + "; one newer than the row stays: rebuild-index restores the row",
     Kind.DOCUMENT_BEHIND: "see that a gallery runs and can write to storage: it follows within seconds",
     Kind.BYTES_WITHOUT_ROW: "where its asset.json is there, rebuild-index brings the asset back; else delete the blobs",
     Kind.BYTES_OF_PURGED: "UPDATE gallery.asset_removal SET remove_time = NULL WHERE asset_id = '{id}' "
