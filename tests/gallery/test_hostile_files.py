@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import grpc
 import pytest
@@ -14,18 +15,22 @@ import pytest_asyncio
 from PIL import Image
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
-from services.gallery.adapters.inspection.pool import InspectionLimits
+from services.common.errors import InvalidArgument
+from services.gallery.adapters.inspection.pool import InspectionLimits, Inspector
 from services.gallery.adapters.inspection.renderer import NotRenderableError, NotRenderedError, Renderer
 from services.gallery.domain.variants import Variant
 from tests.gallery.harness import Client, Gallery, refusal
 from tests.gallery.hostile_files import HOSTILE
-from tests.gallery.media import RASTER, encoded
+from tests.gallery.media import MP4, RASTER, WEBM, encoded
 from tests.support.media import png
-from tests.support.memory import MIB, watch
+from tests.support.memory import MIB, processor_seconds, watch
 
 CASES = [pytest.param(make, reason, id=name) for name, (make, reason) in HOSTILE.items()]
 LIMITS = InspectionLimits(max_pixels=100_000_000, seconds=20, memory_bytes=2048 * MIB)
 GROWTH = 100 * MIB
+SECONDS = 0.5
+GROWTH_UNSEEN, SECONDS_UNSEEN = 400 * MIB, 1.5
+"""A few frames are decoded before it is clear that none is shown: as many pixels as in two honest large pictures."""
 SECONDS_TOOK: dict[str, float] = {}
 
 
@@ -100,6 +105,44 @@ async def test_no_derivative_of_it_harms_the_process_that_makes_it(
             assert str(error) in {"unknown", "broken", "pixels", "no-picture", "memory", "work"}  # noqa: PT017 - either is right
         else:
             assert all(data.startswith(b"RIFF") for data in made.values())
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def inspector() -> AsyncIterator[Inspector]:
+    inspector = Inspector(LIMITS, processes=1)
+    yield inspector
+    await inspector.close()
+
+
+async def look_at(inspector: Inspector, data: bytes) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        with suppress(InvalidArgument):
+            await inspector.inspect(file.fileno())
+
+
+@pytest.mark.parametrize(("make", "reason"), CASES)
+async def test_it_takes_little_of_the_processor_and_of_memory(
+    inspector: Inspector, make: object, reason: str | None, request: pytest.FixtureRequest
+) -> None:
+    """By the process's own account, which no other load on the machine has a part in."""
+    assert callable(make)
+    data = make()
+    for picture in (*RASTER.values(), MP4, WEBM):
+        await look_at(inspector, picture)
+    worker = worker_of(inspector)
+    memory, before = watch(worker), processor_seconds(worker)
+    await look_at(inspector, data)
+    assert worker_of(inspector) == worker, "it was not ended by its budget, but answered"
+    costly = "never shown" in request.node.callspec.id
+    assert processor_seconds(worker) - before < (SECONDS_UNSEEN if costly else SECONDS)
+    assert memory.growth < (GROWTH_UNSEEN if costly else GROWTH)
+
+
+def worker_of(inspector: Inspector) -> int:
+    [worker] = inspector.process_ids
+    return worker
 
 
 async def test_good_uploads_go_on_while_all_of_them_come_at_once(gallery: Gallery) -> None:

@@ -4,6 +4,7 @@ import io
 import struct
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -150,21 +151,54 @@ def test_noise_where_the_frames_should_be_is_broken(facts_of: Callable[[bytes], 
         facts_of(data.replace(body, body[:8] + bytes(len(body) - 8)))
 
 
-def test_nothing_but_the_given_file_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The samples are said to be in another file: FFmpeg asks for it neither by name nor by URL."""
-    secret = tmp_path / "secret.mp4"
-    secret.write_bytes(MP4)
+def alias_to(path: Path) -> bytes:
+    """A data reference as QuickTime writes it: a record with the path of another file (FFmpeg's mov.c reads those)."""
+    name = str(path).encode()
+    told = struct.pack(">hH", 2, len(name)) + name + bytes(len(name) % 2)
+    told += struct.pack(">hH", 18, 1) + b"/\0" + struct.pack(">hH", -1, 0)
+    record = bytes(4) + struct.pack(">HH", 130 + 20 + len(told), 2) + bytes(2) + b"\0" * 28 + bytes(12)
+    record += bytes([min(63, len(path.name))]) + path.name.encode()[:63].ljust(63, b"\0") + bytes(16)
+    record += struct.pack(">hh", 1, 1) + bytes(16) + told
+    return full_box(b"alis", record)
+
+
+def opened_names(data: bytes, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What FFmpeg would open, with our own look at the references left out."""
     asked: list[str] = []
-    monkeypatch.setattr(video, "_refuse_to_open", lambda url, flags, options: asked.append(url))
+
+    def ask(url: str, flags: int, options: dict[str, str]) -> object:
+        asked.append(url)
+        raise PermissionError
+
+    monkeypatch.setattr(video, "_refuse_to_open", ask)
     monkeypatch.setattr(video, "check_iso_media", lambda descriptor: None)
-    reference = full_box(b"url ", f"file://{secret}\0".encode())
-    data = edited(MP4, b"dref", full_box(b"dref", struct.pack(">I", 1) + reference))
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
-        with opened_video(file, media.MP4, LIMITS) as opened:
+        with suppress(BrokenFileError, PermissionError), opened_video(file, media.MP4, LIMITS) as opened:
             opened.first_frame()
-    assert asked == []
+    return asked
+
+
+def test_nothing_but_the_given_file_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, facts_of: Callable[[bytes], Facts]
+) -> None:
+    """The samples are said to be in another file: FFmpeg asks for it only where it is told that it may."""
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(MP4)
+    data = edited(MP4, b"dref", full_box(b"dref", struct.pack(">I", 1) + alias_to(secret)))
+    with pytest.raises(BrokenFileError):
+        facts_of(data)
+    assert opened_names(data, monkeypatch) == []
+    options = video._options
+
+    def careless(max_pixels: int, demuxers: str) -> dict[str, str]:
+        return {**options(max_pixels, demuxers), "enable_drefs": "1", "use_absolute_path": "1"}
+
+    monkeypatch.setattr(video, "_options", careless)
+    assert any("secret.mp4" in name for name in opened_names(data, monkeypatch)), (
+        "the reference is one that is followed"
+    )
 
 
 def test_a_minute_is_sixty_seconds() -> None:

@@ -44,6 +44,12 @@ def child_with(argument: str) -> int:
     return next(pid for pid in children(os.getpid()) if argument in _command_line(pid))
 
 
+def processor_seconds(pid: int) -> float:
+    """What a process has used of the processor so far, in user and system mode (proc(5): `stat`, 14 and 15)."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def _command_line(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8", errors="replace")
 

@@ -53,6 +53,11 @@ class Inspector:
         micros = facts.pop("duration_micros")
         return {**facts, "duration": None if micros is None else timedelta(microseconds=micros)}
 
+    @property
+    def process_ids(self) -> list[int]:
+        """The processes of users' files that wait for one."""
+        return self._users.idle
+
     async def close(self) -> None:
         """Ends the processes."""
         await self._users.close()

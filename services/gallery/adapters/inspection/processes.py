@@ -101,6 +101,11 @@ class Processes:
         async with self._large.taken(asker.who, asker.rank):
             return await self._ask_twice({**request, "large": True}, descriptors, asker)
 
+    @property
+    def idle(self) -> list[int]:
+        """The ids of processes that live and have nothing to do."""
+        return [worker.pid for worker in self._idle if worker.alive]
+
     async def close(self) -> None:
         """Ends the processes."""
         while self._idle:
@@ -148,6 +153,10 @@ class _Worker:
         self._process = process
         self._channel = channel
         self.files = 0
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def alive(self) -> bool:
