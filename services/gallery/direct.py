@@ -15,14 +15,14 @@ from datetime import timedelta
 
 import structlog
 
-from services.common.errors import ServiceError
+from services.common.errors import InvalidArgument, ServiceError
 from services.gallery.adapters.catalog import Catalog
 from services.gallery.adapters.signing import LinkSigner
 from services.gallery.adapters.staging import Staging
 from services.gallery.domain import failures
 from services.gallery.domain.assets import Asset
 from services.gallery.domain.links import Link
-from services.gallery.domain.staging import Announced, DirectUpload
+from services.gallery.domain.staging import REFUSED_FOR_GOOD, Announced, DirectUpload, Refused
 from services.gallery.ports import BlobMissing, BlobStore, staging_key
 from services.gallery.uploads import Uploads
 
@@ -113,29 +113,31 @@ class DirectUploads:
                 raise failures.asset_purged(f"assets/{announced.id}")
             if is_expired:
                 raise failures.upload_expired(announced.name)
-            asset = await self._stored(announced)
+            asset = await self._stored(upload)
         if upload.complete_time is None:
             await self._staging.complete(announced.id)
             await self._discard(announced.id)
         return asset
 
-    async def _stored(self, announced: Announced) -> Asset:
+    async def _stored(self, upload: DirectUpload) -> Asset:
         """The asset, whoever stores it: once another process has, what is staged goes, even while it is read here."""
         try:
-            return await self._store(announced)
+            return await self._store(upload)
         except ServiceError:
-            asset = await self._catalog.get(announced.owner, announced.id)
+            asset = await self._catalog.get(upload.announced.owner, upload.announced.id)
             if asset is None:
                 raise
             return asset
 
-    async def _store(self, announced: Announced) -> Asset:
+    async def _store(self, upload: DirectUpload) -> Asset:
+        announced = upload.announced
         key = staging_key(announced.id)
         try:
             staged = await self._blobs.facts(key)
         except BlobMissing:
             raise failures.upload_incomplete(announced.size_bytes, 0) from None
         announced.check_staged(staged.size)
+        upload.check_not_refused(staged.etag)
 
         async def pieces() -> AsyncGenerator[bytes, None]:
             try:
@@ -145,8 +147,14 @@ class DirectUploads:
             except BlobMissing:
                 raise failures.upload_changed(announced.size_bytes) from None
 
-        async with aclosing(pieces()) as chunks:
-            return await self._uploads.store(announced.request(max_bytes=self._limits.max_bytes), chunks)
+        try:
+            async with aclosing(pieces()) as chunks:
+                return await self._uploads.store(announced.request(max_bytes=self._limits.max_bytes), chunks)
+        except InvalidArgument as error:
+            if error.reason in REFUSED_FOR_GOOD:
+                refused = Refused(staged.etag, error.reason, error.message, error.metadata)
+                await self._staging.refuse(announced.id, refused)
+            raise
 
     async def _discard(self, upload_id: str) -> None:
         """The asset is there whatever becomes of the staged bytes: the sweep takes what is left."""

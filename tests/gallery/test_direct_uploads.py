@@ -303,6 +303,36 @@ async def test_bytes_that_are_no_media_are_refused(user: Client, http: httpx2.As
     assert await user.names() == []
 
 
+@pytest.mark.parametrize(
+    ("data", "wrong", "reason"),
+    [(SMALL, SMALL[:-1] + b"x", "CHECKSUM_MISMATCH"), (b"MZ a program", b"MZ a program", "UNSUPPORTED_MEDIA")],
+)
+async def test_bytes_that_were_refused_are_not_read_again_until_others_are_put(
+    user: Client, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, data: bytes, wrong: bytes, reason: str
+) -> None:
+    reads, read = [], azure_blobs.AzureBlobStore.read
+
+    def counted(self: azure_blobs.AzureBlobStore, *arguments: Any, **options: Any) -> Any:
+        reads.append(arguments)
+        return read(self, *arguments, **options)
+
+    monkeypatch.setattr(azure_blobs.AzureBlobStore, "read", counted)
+    upload = await opened(user, data)
+    await put(http, upload, wrong)
+    first = await refusal(complete(user, upload))
+    for _ in range(2):
+        again = await refusal(complete(user, upload))
+        assert (again.code, again.reason, again.message) == (first.code, reason, first.message)
+        assert again.metadata.items() - first.metadata.items() <= {("requestId", again.metadata.get("requestId"))}
+    assert len(reads) == 1
+    await put(http, upload, data)
+    if data == wrong:
+        assert (await refusal(complete(user, upload))).reason == reason
+    else:
+        await complete(user, upload)
+    assert len(reads) == 2, "it may be other bytes"
+
+
 async def test_an_upload_is_its_owners_alone(user: Client, http: httpx2.AsyncClient) -> None:
     upload = await opened(user, SMALL)
     await put(http, upload, SMALL)

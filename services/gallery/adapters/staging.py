@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.gallery.adapters.tables import upload
 from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain import failures
-from services.gallery.domain.staging import Announced, DirectUpload
+from services.gallery.domain.staging import Announced, DirectUpload, Refused
 
 GRACE = timedelta(minutes=30)
 """From the end of the link to the first sweep: a completion that began in time may still read what is staged."""
@@ -72,6 +72,12 @@ class Staging:
         async with self._engine.begin() as connection:
             await connection.execute(done.values(complete_time=_NOW, sweep_time=_NOW + SWEEP_AGAIN))
 
+    async def refuse(self, upload_id: str, refused: Refused) -> None:
+        """Notes what was refused, over what was before."""
+        async with self._engine.begin() as connection:
+            this = sa.update(upload).where(upload.c.id == upload_id)
+            await connection.execute(this.values(refused=asdict(refused)))
+
     async def claim(self, *, limit: int) -> Sequence[Swept]:
         """Uploads that are due to be swept, for this process alone while its lease runs."""
         due = sa.select(upload.c.id).where(upload.c.sweep_time <= _NOW).order_by(upload.c.sweep_time)
@@ -119,4 +125,5 @@ def _to_upload(row: RowMapping) -> DirectUpload:
         Announced(**columns | {"tags": tuple(row["tags"])}),
         expire_time=row["expire_time"].astimezone(UTC),
         complete_time=done.astimezone(UTC) if done else None,
+        refused=Refused(**row["refused"]) if row["refused"] else None,
     )

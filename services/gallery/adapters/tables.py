@@ -188,6 +188,8 @@ upload = sa.Table(
     sa.Column("create_time", _Time, nullable=False, server_default=_CLOCK),
     sa.Column("expire_time", _Time, nullable=False),
     sa.Column("complete_time", _Time),
+    # The version of the staged bytes that were read in full and refused last, and the refusal.
+    sa.Column("refused", JSONB(none_as_null=True)),
     # When what was staged is next to be swept; ahead of the time while a sweep is at work.
     sa.Column("sweep_time", _Time, nullable=False),
     sa.Index(None, "sweep_time"),

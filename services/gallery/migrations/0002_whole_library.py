@@ -126,6 +126,7 @@ def _create_uploads() -> None:
         sa.Column("create_time", _TIME, nullable=False, server_default=_NOW),
         sa.Column("expire_time", _TIME, nullable=False),
         sa.Column("complete_time", _TIME),
+        sa.Column("refused", postgresql.JSONB),
         sa.Column("sweep_time", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_upload"),
         schema=SCHEMA,
