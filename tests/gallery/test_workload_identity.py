@@ -21,7 +21,14 @@ from azure.storage.blob.aio import BlobServiceClient
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from deploy.local.azurite import ACCOUNT
 from services.common.errors import ServiceError
-from services.gallery.adapters.signing import KEY_LIFETIME, KEY_RENEWAL, DelegationKeys, LinkSigner, Signing
+from services.gallery.adapters.signing import (
+    FAILURE_KEPT,
+    KEY_LIFETIME,
+    KEY_RENEWAL,
+    DelegationKeys,
+    LinkSigner,
+    Signing,
+)
 from services.gallery.domain.assets import MediaType
 from services.gallery.domain.links import LONGEST_TTL, Presentation
 from services.gallery.ports import BlobKey
@@ -187,7 +194,23 @@ async def test_a_key_that_cannot_be_renewed_serves_until_a_link_would_outlive_it
         await keys.secret(clock.now + timedelta(minutes=2))
     assert (refused.value.reason, refused.value.retry_safe) == ("STORAGE_UNAVAILABLE", True)
     counting.failure = None
+    clock.now += FAILURE_KEPT
     assert await keys.secret(clock.now + timedelta(minutes=2)) != first
+
+
+async def test_those_who_wait_for_a_key_and_who_ask_soon_after_share_its_failure(client: BlobServiceClient) -> None:
+    counting, clock = CountingClient(client), Clock()
+    counting.failure = ServiceRequestError("storage is away")
+    keys = DelegationKeys(counting, now=clock)  # type: ignore[arg-type]  # the one method that it calls
+    asked = [keys.secret(clock.now + LONGEST_TTL) for _ in range(10)]
+    refused = await asyncio.gather(*asked, return_exceptions=True)
+    assert {error.reason for error in refused if isinstance(error, ServiceError)} == {"STORAGE_UNAVAILABLE"}
+    with pytest.raises(ServiceError):
+        await keys.secret(clock.now + LONGEST_TTL)
+    assert len(counting.asked) == 1
+    clock.now += FAILURE_KEPT
+    counting.failure = None
+    assert await keys.secret(clock.now + LONGEST_TTL)
 
 
 @pytest.mark.parametrize(

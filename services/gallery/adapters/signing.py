@@ -17,7 +17,7 @@ from azure.core.exceptions import AzureError, HttpResponseError
 from azure.storage.blob import BlobSasPermissions, UserDelegationKey, generate_blob_sas
 from azure.storage.blob.aio import BlobServiceClient
 
-from services.common.errors import Unavailable
+from services.common.errors import ServiceError, Unavailable
 from services.gallery.adapters.azure_client import signing_account_of
 from services.gallery.domain import failures
 from services.gallery.domain.assets import MediaType
@@ -35,6 +35,9 @@ KEY_RENEWAL = timedelta(hours=12)
 """A key that is older is renewed: until then it outlives every link that it signs."""
 
 KEY_RETRY = timedelta(minutes=1)
+FAILURE_KEPT = timedelta(seconds=1)
+"""Who asks so soon after a failure, or has waited for it, gets the same: not one long fetch after the other."""
+
 KEY_SECONDS = 15.0
 _FORBIDDEN = 403
 
@@ -86,6 +89,7 @@ class DelegationKeys:
         self._key: UserDelegationKey | None = None
         self._expire_time = self._renew_time = datetime.min.replace(tzinfo=UTC)
         self._fetching = asyncio.Lock()
+        self._failed: tuple[datetime, Callable[[], ServiceError]] | None = None
 
     async def secret(self, until: datetime) -> Mapping[str, Any]:
         """See `Keys`. A key that cannot be renewed right now serves on for as long as it is valid.
@@ -97,11 +101,16 @@ class DelegationKeys:
         if self._is_due(until):
             async with self._fetching:
                 if self._is_due(until):
+                    self._check_failed()
                     await self._renew(until)
         return {"user_delegation_key": self._key}
 
     def _is_due(self, until: datetime) -> bool:
         return self._now() >= self._renew_time or until > self._expire_time
+
+    def _check_failed(self) -> None:
+        if self._failed is not None and timedelta(0) <= self._now() - self._failed[0] < FAILURE_KEPT:
+            raise self._failed[1]()
 
     async def _renew(self, until: datetime) -> None:
         begin = self._now()
@@ -121,9 +130,9 @@ class DelegationKeys:
         except (AzureError, TimeoutError) as error:
             status = error.status_code if isinstance(error, HttpResponseError) else None
             _log.warning("no_user_delegation_key", error=type(error).__name__, status=status)
-            if status == _FORBIDDEN:
-                raise failures.links_not_configured() from error
-            raise failures.storage_unavailable() from error
+            failure = failures.links_not_configured if status == _FORBIDDEN else failures.storage_unavailable
+            self._failed = self._now(), failure
+            raise failure() from error
 
 
 class LinkSigner:
