@@ -1,13 +1,15 @@
 """Links to read what is stored."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from services.gallery.adapters.catalog import Catalog
 from services.gallery.adapters.signing import LinkSigner
 from services.gallery.derivatives import Derivatives
 from services.gallery.domain import failures
-from services.gallery.domain.downloads import content_disposition, variant_disposition
-from services.gallery.domain.links import Link, Presentation
+from services.gallery.domain.assets import Asset
+from services.gallery.domain.downloads import content_disposition, file_name, variant_disposition
+from services.gallery.domain.links import Link, Presentation, short_name
 from services.gallery.domain.variants import MIME_TYPE, Variant
 from services.gallery.ports import original_key
 
@@ -32,7 +34,12 @@ class AssetLinks:
         if asset is None or asset.delete_time is not None:
             raise failures.asset_not_found(f"assets/{asset_id}")
         if variant is None:
-            shown = Presentation(asset.media.mime_type, content_disposition(asset))
+            shown = Presentation(asset.media.mime_type, content_disposition(_named_shortly(asset)))
             return await self._signer.read_link(original_key(asset.media.media_type, asset.id), shown, ttl=ttl)
         stored = await self._derivatives.find(asset, variant)
-        return await self._signer.read_link(stored.key, Presentation(MIME_TYPE, variant_disposition(asset)), ttl=ttl)
+        shown = Presentation(MIME_TYPE, variant_disposition(_named_shortly(asset)))
+        return await self._signer.read_link(stored.key, shown, ttl=ttl)
+
+
+def _named_shortly(asset: Asset) -> Asset:
+    return replace(asset, display_name=short_name(file_name(asset)))

@@ -4,7 +4,7 @@ import io
 import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import grpc
 import httpx2
@@ -41,6 +41,22 @@ async def test_a_link_gives_the_bytes_with_type_and_unicode_name(user: Client, h
     assert answer.headers["cache-control"] == "private"
     part = await http.get(link.uri, headers={"range": "bytes=5-9"})
     assert (part.status_code, part.content) == (206, data[5:10])
+
+
+async def test_a_link_to_what_has_a_long_name_is_short_and_keeps_its_beginning_and_its_end(
+    user: Client, http: httpx2.AsyncClient
+) -> None:
+    for name, ending in (("夕" * 200 + ".jpeg", "jpeg"), ("🏔" * 200, "png"), ("x" * 251 + ".png", "png")):
+        asset = await user.upload(png(600, 400), display_name=name)
+        for variant in (pb.Asset.VARIANT_UNSPECIFIED, pb.Asset.THUMBNAIL):
+            link = await link_to(user, asset.name, variant=variant)
+            answer = await http.get(link.uri)
+            shown = unquote(answer.headers["content-disposition"].partition("UTF-8''")[2])
+            stem, _, shown_ending = shown.rpartition(".")
+            assert name.startswith(stem), shown
+            assert shown_ending == ("webp" if variant else ending)
+            assert 140 < len(shown.encode()) <= 151
+            assert len(link.uri) < 2_000
 
 
 async def test_a_link_can_only_read_and_only_its_own_object(user: Client, http: httpx2.AsyncClient) -> None:
