@@ -139,10 +139,10 @@ async def test_bombs_within_the_limit_of_pixels_are_refused_or_harmless(inspecto
 
 
 @asynccontextmanager
-async def inspecting(limits: InspectionLimits) -> AsyncIterator[Inspector]:
-    """One process with limits of its own."""
+async def inspecting(limits: InspectionLimits, processes: int = 1) -> AsyncIterator[Inspector]:
+    """Processes with limits of its own."""
     before = workers()
-    inspector = Inspector(limits, processes=1)
+    inspector = Inspector(limits, processes=processes)
     try:
         yield inspector
     finally:
@@ -190,6 +190,18 @@ async def test_a_process_killed_from_outside_costs_no_file(inspector: Inspector)
         os.kill(worker, signal.SIGKILL)
         assert (await inspector.inspect(descriptor))["width_px"] == 20
         assert workers() != {worker}
+
+
+async def test_processes_that_died_while_nobody_asked_are_not_asked() -> None:
+    async with inspecting(LIMITS, processes=3) as inspector:
+        with opened(RASTER["image/png"]) as descriptor:
+            await asyncio.gather(*(inspector.inspect(descriptor, str(number)) for number in range(6)))
+            for worker in workers():
+                os.kill(worker, signal.SIGKILL)
+            while workers():  # noqa: ASYNC110 - another process's state
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)  # until the event loop has heard of it
+            assert (await inspector.inspect(descriptor))["width_px"] == 20
 
 
 async def test_a_file_that_kills_its_process_is_turned_away_for_now(inspector: Inspector) -> None:

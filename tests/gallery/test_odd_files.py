@@ -5,12 +5,14 @@ import itertools
 import struct
 import tempfile
 from fractions import Fraction
+from typing import Any
 
 import av
 import pytest
 from av.video.stream import VideoStream
-from PIL import Image
+from PIL import Image, ImageChops
 
+from services.gallery.adapters.inspection import render as rendering
 from services.gallery.adapters.inspection.errors import BrokenFileError
 from services.gallery.adapters.inspection.examine import Facts, examine
 from services.gallery.adapters.inspection.limits import Limits
@@ -159,6 +161,29 @@ def test_a_gif_whose_first_frame_is_small_shows_the_page_around_it(edge: int) ->
     assert isinstance(far, tuple)
     assert corner[3] > 200 or edge == 3_000
     assert far[3] == 0
+
+
+def test_a_large_picture_with_transparency_is_reduced_without_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred megapixels leave room for none. The colours are those of a reduction in one piece."""
+    picture = Image.merge(
+        "RGBA", [Image.linear_gradient("L").rotate(angle).resize((3_000, 2_100)) for angle in (0, 90, 180, 270)]
+    )
+    whole = picture.resize((320, 224), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    largest = 0
+    convert = Image.Image.convert
+
+    def counted(image: Image.Image, *arguments: Any, **options: Any) -> Image.Image:
+        nonlocal largest
+        largest = max(largest, image.width * image.height)
+        return convert(image, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "convert", counted)
+    monkeypatch.setattr(rendering, "STRIP_PIXELS", 500_000)
+    made = rendering._shrunk(rendering._reduced(picture, 320), 320)
+    assert made.size == whole.size
+    assert largest <= 500_000
+    difference = ImageChops.difference(made, whole)
+    assert difference.point(lambda value: 255 if value > 3 else 0).getbbox(alpha_only=False) is None
 
 
 QUARTERS = [(220, 30, 30), (30, 220, 30), (30, 30, 220), (220, 220, 220)]
