@@ -1,4 +1,4 @@
-"""Discarding what clients have put into storage: whatever they make of a blob, and whoever else discards it."""
+"""Blobs that change under our hands: discarding what clients have put, whatever they make of it; what is swept away."""
 
 import asyncio
 import secrets
@@ -15,6 +15,7 @@ from azure.storage.blob.aio import BlobClient, BlobServiceClient
 from services.common.database import create_engine
 from services.common.errors import Unavailable
 from services.gallery.adapters.azure_blobs import AzureBlobStore, client_options
+from services.gallery.adapters.spool import Spool
 from services.gallery.adapters.staging import SWEEP_AGAIN, Staging
 from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain.assets import MediaType
@@ -113,6 +114,29 @@ async def test_what_keeps_a_blob_from_being_discarded_is_typed(
     with pytest.raises(Unavailable) as refused:
         await store.discard(key)
     assert refused.value.reason == "STORAGE_UNAVAILABLE"
+
+
+async def test_bytes_that_go_while_they_are_found_to_be_there_are_typed(
+    store: AzureBlobStore, key: BlobKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier attempt left under this name is removed just then: a repetition stores them."""
+    properties, data = BlobClient.get_blob_properties, b"bytes"
+
+    async def too_late(self: BlobClient, **options: Any) -> Any:
+        await self.delete_blob()
+        return await properties(self, **options)
+
+    with Spool(None) as spool:
+        await spool.write(data)
+        sha256 = await spool.seal()
+        await store.put(key, spool, mime_type="text/plain", sha256=sha256)
+        with monkeypatch.context() as patch:
+            patch.setattr(BlobClient, "get_blob_properties", too_late)
+            with pytest.raises(Unavailable) as refused:
+                await store.put(key, spool, mime_type="text/plain", sha256=sha256)
+        assert (refused.value.reason, refused.value.retry_safe) == ("STORAGE_UNAVAILABLE", True)
+        await store.put(key, spool, mime_type="text/plain", sha256=sha256)
+    assert (await store.facts(key)).sha256 == sha256
 
 
 @pytest.fixture

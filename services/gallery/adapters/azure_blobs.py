@@ -329,7 +329,10 @@ async def _delete_whole(blob: BlobClient) -> None:
 
 
 async def _check_same(blob: BlobClient, size: int, sha256: str) -> None:
-    async with _call():
-        present = await blob.get_blob_properties()
+    try:
+        async with _call():
+            present = await blob.get_blob_properties()
+    except ResourceNotFoundError as error:  # removed since: what an earlier attempt left was swept, say
+        raise failures.storage_unavailable() from error
     if present.size != size or (present.metadata or {}).get(_HASH) != sha256:
         raise BlobConflict
