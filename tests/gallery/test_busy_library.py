@@ -16,9 +16,13 @@ from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from services.common.database import create_engine, is_unavailable
 from services.common.errors import Unavailable
 from services.gallery.adapters import catalog, transactions
+from services.gallery.adapters import restoring as restoring_module
+from services.gallery.adapters.folders import create_folder
 from services.gallery.adapters.journal import Change, lock_owner, record
 from services.gallery.adapters.restoring import Restoring
 from services.gallery.adapters.transactions import Transactions
+from services.gallery.domain.assets import Folder
+from services.gallery.domain.folders import FolderRef
 from tests.conftest import NewDatabase
 from tests.gallery.counts import drift
 from tests.gallery.harness import Client, Gallery, refusal, running_gallery
@@ -27,6 +31,8 @@ from tests.support.media import png
 PICTURE = png(8, 8)
 WRITERS = 40
 """More than the pool has connections."""
+
+PENDING = "SELECT count(*) FROM gallery.pending WHERE owner = %s"
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -44,6 +50,15 @@ async def held(engine: AsyncEngine, user: Client) -> AsyncIterator[AsyncConnecti
     async with engine.begin() as connection:
         await lock_owner(connection, user.principal)
         yield connection
+
+
+async def under_way(user: Client, number: int) -> None:
+    """Until so many of the user's uploads are being stored."""
+    async with asyncio.timeout(15):
+        while True:
+            if (await user.gallery.rows(PENDING, user.principal))[0][0] >= number:
+                return
+            await asyncio.sleep(0.02)
 
 
 async def code_of(call: Awaitable[Any]) -> grpc.StatusCode:
@@ -91,7 +106,9 @@ async def test_uploads_to_a_library_that_is_held_do_not_hold_up_those_to_others(
     other = user.gallery.user()
     async with held(engine, user):
         waiting = [asyncio.ensure_future(user.upload(PICTURE)) for _ in range(6)]
-        await asyncio.sleep(1)
+        # As many as one user may have under way.
+        await under_way(user, user.gallery.settings.max_concurrent_uploads // 4)
+        await asyncio.sleep(0.5)
         async with asyncio.timeout(4):
             await asyncio.gather(*(other.upload(PICTURE) for _ in range(4)))
     assert len({asset.name for asset in await asyncio.gather(*waiting)}) == 6
@@ -110,8 +127,7 @@ async def test_waiting_for_a_library_ends_in_time_and_can_be_repeated_because_no
         assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
         assert (error.metadata["billed"], error.metadata["retrySafe"]) == ("no", "true")
     assert (await user.page(show_deleted=True)).assets == [asset]
-    pending = "SELECT count(*) FROM gallery.pending WHERE owner = %s"
-    assert await user.gallery.rows(pending, user.principal) == [(0,)], "the refused upload has taken its bytes back"
+    assert await user.gallery.rows(PENDING, user.principal) == [(0,)], "the refused upload has taken its bytes back"
     assert await drift(user) == {}
 
 
@@ -130,10 +146,14 @@ async def test_a_process_that_is_frozen_in_a_change_frees_the_owner(
 ) -> None:
     asset = await user.upload(PICTURE)
     monkeypatch.setattr(transactions, "IDLE_SECONDS", 0.3)
-    async with Transactions(engine).of_owner(user.principal) as frozen:
-        await user.call(changes(asset.name)[0])
-        with pytest.raises(DBAPIError) as ended:
+
+    async def freeze() -> None:
+        async with Transactions(engine).of_owner(user.principal) as frozen:
+            await user.call(changes(asset.name)[0])
             await frozen.execute(sa.text("SELECT 1"))
+
+    with pytest.raises(DBAPIError) as ended:
+        await freeze()
     assert is_unavailable(ended.value)
 
 
@@ -187,10 +207,17 @@ async def test_counting_anew_beside_edits_and_uploads_meets_no_deadlock(
     """An edit into a new folder locks folders before assets, one into a present folder the other way round."""
 
     async def slow_record(connection: AsyncConnection, recorded: list[Change]) -> None:
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.1)
         await record(connection, recorded)
 
+    async def slow_folder(connection: AsyncConnection, owner: str, ref: FolderRef) -> Folder:
+        made = await create_folder(connection, owner, ref)
+        await asyncio.sleep(0.1)
+        return made
+
     monkeypatch.setattr(catalog, "record", slow_record)
+    monkeypatch.setattr(catalog, "create_folder", slow_folder)
+    monkeypatch.setattr(restoring_module, "FINISH_TRIES", 1)
     asset, stop, restoring = await user.upload(PICTURE), False, Restoring(engine, Transactions(engine))
 
     async def edit(kind: str) -> None:
@@ -202,7 +229,7 @@ async def test_counting_anew_beside_edits_and_uploads_meets_no_deadlock(
             await user.call(pb.BatchMoveAssetsRequest(names=[asset.name]))
 
     edits = [asyncio.ensure_future(edit(kind)) for kind in ("present", "new", "newer")]
-    for _ in range(10):
+    for _ in range(6):
         await restoring.finish(changed=False)
         await asyncio.sleep(0.05)
     stop = True
