@@ -214,6 +214,7 @@ def _watch_limits(settings: GallerySettings) -> WatchLimits:
         checkpoint_seconds=settings.watch_checkpoint_seconds,
         outage_seconds=settings.watch_outage_seconds,
         stall_seconds=settings.watch_stall_seconds,
+        lifetime_seconds=settings.watch_lifetime_seconds,
     )
 
 

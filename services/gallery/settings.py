@@ -157,6 +157,13 @@ class GallerySettings(ServiceSettings, DatabaseSettings):
     watch_outage_seconds: float = Field(
         60.0, gt=0, le=600, description="seconds without the database after which streams of changes are UNAVAILABLE"
     )
+    watch_lifetime_seconds: float = Field(
+        3_300.0,
+        gt=0,
+        le=3_500,
+        description="seconds that a stream of changes lives at most, below the gateway's 3600; who watches "
+        "on signs in anew, so nobody whose access has ended is told for longer",
+    )
     watch_stall_seconds: float = Field(
         60.0, gt=0, le=600, description="seconds that a reader may take for one change before its stream is ended"
     )

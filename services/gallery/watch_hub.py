@@ -28,7 +28,7 @@ class WatchLimits:
     """Streams of one process and of one principal, and seconds.
 
     A checkpoint is sent at least every `checkpoint_seconds`; without the database a stream goes on for
-    `outage_seconds`, with a reader who takes nothing for `stall_seconds`.
+    `outage_seconds`, with a reader who takes nothing for `stall_seconds`, and in all for `lifetime_seconds`.
     """
 
     watchers: int
@@ -36,6 +36,7 @@ class WatchLimits:
     checkpoint_seconds: float
     outage_seconds: float
     stall_seconds: float
+    lifetime_seconds: float
 
 
 @dataclass(eq=False, slots=True)

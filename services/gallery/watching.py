@@ -1,6 +1,7 @@
 """One owner's changes as they happen, from any position in the log: for the gRPC stream and its SSE twin."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
@@ -14,6 +15,9 @@ from services.gallery.domain import failures
 from services.gallery.domain.changes import AssetEvent, events_of
 from services.gallery.domain.resume import Position, check_age, check_continuity, check_head, from_token, to_token
 from services.gallery.watch_hub import Subscription, WatchHub, is_hiccup
+
+LIFETIME_SPREAD = 0.1
+"""A stream ends by up to this part earlier than it may."""
 
 _log = structlog.get_logger(__name__)
 
@@ -40,7 +44,7 @@ class Watching:
         return self._hub.limits.stall_seconds
 
     async def watch(self, owner: str, token: str) -> AsyncGenerator[Told, None]:
-        """First a checkpoint, then what happens behind it, with checkpoints in between; never ends by itself.
+        """First a checkpoint, then what happens behind it, with checkpoints in between, until its time is over.
 
         Without a token the checkpoint stands where the log ends now. An event may come again after a resumption in
         the middle of a batch; none is left out.
@@ -49,7 +53,8 @@ class Watching:
             InvalidArgument: INVALID_RESUME_TOKEN.
             OutOfRange: RESUME_TOKEN_EXPIRED, also later: the database was restored.
             ResourceExhausted: TOO_MANY_WATCHERS.
-            Unavailable: the server stops, its places are taken, or the database has been away for too long.
+            Unavailable: the server stops, its places are taken, the database has been away for too long, or the stream
+                has lived for as long as one may.
         """
         given = from_token(token, owner) if token else None
         with self._hub.subscription(owner) as subscription:
@@ -80,6 +85,8 @@ class _Stream:
         self._subscription = subscription
         self._position = position
         self._due = 0.0
+        # Streams that began together, when another server stopped, do not end together.
+        self._end = time.monotonic() + hub.limits.lifetime_seconds * random.uniform(1 - LIFETIME_SPREAD, 1)  # noqa: S311 - no secret
         self._failing_since: float | None = None
         subscription.incarnation = position.incarnation
         subscription.sequence = position.sequence
@@ -87,7 +94,7 @@ class _Stream:
     async def told(self) -> AsyncGenerator[Told, None]:
         yield self._checkpoint()
         while True:
-            self._hub.check()
+            self._check()
             if self._subscription.wake.is_set():
                 self._subscription.wake.clear()
                 batch = await self._read()
@@ -101,6 +108,12 @@ class _Stream:
             if time.monotonic() >= self._due:
                 yield self._checkpoint()
             await self._rest()
+
+    def _check(self) -> None:
+        """Whoever watches on calls again, and is asked again who it is: an access that has ended ends here."""
+        self._hub.check()
+        if time.monotonic() >= self._end:
+            raise failures.watch_ended("This stream has lived for as long as one may")
 
     async def _read(self) -> Batch | None:
         """None: the database does not answer. The poll wakes this watcher again while there is something to read."""
@@ -128,6 +141,7 @@ class _Stream:
         for event in events_of(batch.entries, batch.assets):
             self._position = self._position.after(event.last)
             yield Told(event, self._token())
+            self._check()
             if time.monotonic() >= self._due:
                 yield self._checkpoint()
         if batch.entries:
@@ -146,7 +160,7 @@ class _Stream:
 
     async def _rest(self) -> None:
         try:
-            async with asyncio.timeout(max(self._due - time.monotonic(), 0)):
+            async with asyncio.timeout(max(min(self._due, self._end) - time.monotonic(), 0)):
                 await self._subscription.wake.wait()
         except TimeoutError:
             return

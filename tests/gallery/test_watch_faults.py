@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 
 from contentlab.gallery.v1 import gallery_service_pb2 as pb
 from services.gallery.adapters.changes import Batch, ChangeLog, News
+from services.gallery.settings import GallerySettings
 from tests.conftest import ROOT, NewDatabase
 from tests.gallery.harness import Client, Gallery, refusal, running_gallery
 from tests.gallery.watchers import Watcher, watching
@@ -87,6 +88,24 @@ async def test_a_server_that_stops_ends_its_streams_at_once_and_another_goes_on(
     asset = await gallery.user("bob").upload(PICTURE)
     async with watching(gallery.user("bob"), watcher.token) as again:
         assert (await again.event()).asset.name == asset.name
+
+
+async def test_a_stream_ends_after_its_time_and_its_token_goes_on(
+    gallery: Gallery, azurite: str, tmp_path: Path
+) -> None:
+    """Or whoever may no longer call at all would be told for as long as it listens."""
+    limits = {"watch_lifetime_seconds": 2.0, "watch_checkpoint_seconds": 0.2}
+    async with replica(gallery, azurite, tmp_path, **limits) as brief:
+        async with watching(brief.user("eve")) as watcher:
+            first = await brief.user("eve").upload(PICTURE)
+            error = await refusal(end_of(watcher))
+            assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
+            assert error.metadata["retrySafe"] == "true"
+            assert [event.asset.name for event in watcher.events] == [first.name]
+        second = await gallery.user("eve").upload(PICTURE)
+        async with watching(brief.user("eve"), watcher.token) as again:
+            assert await again.until(second.name) == [second.name]
+    assert GallerySettings.model_fields["watch_lifetime_seconds"].default < 3600, "the gateway's own limit"
 
 
 async def test_a_watcher_of_a_killed_process_goes_on_at_another(gallery: Gallery, azurite: str) -> None:
