@@ -227,9 +227,9 @@ async def test_the_decoder_gets_no_descriptor_that_it_could_write_to(
 ) -> None:
     inspect, modes = Inspector.inspect, []
 
-    async def watched(self: Inspector, descriptor: int) -> dict[str, Any]:
+    async def watched(self: Inspector, descriptor: int, who: str, *, by_service: bool) -> dict[str, Any]:
         modes.append(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
-        return await inspect(self, descriptor)
+        return await inspect(self, descriptor, who, by_service=by_service)
 
     monkeypatch.setattr(Inspector, "inspect", watched)
     await user.upload(data)
