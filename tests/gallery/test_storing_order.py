@@ -108,8 +108,13 @@ async def test_the_document_is_that_of_the_upload_that_won(user: Client, monkeyp
     service, asset_id = user.as_service(), str(uuid.uuid4())
     await asyncio.gather(*(service.upload(PICTURE, asset_id=asset_id, display_name=f"n{n}") for n in range(4)))
     stored = await user.get(f"assets/{asset_id}")
+
+    async def mirrored() -> bool:
+        document = from_document(await user.gallery.blob(f"{asset_id}/asset.json"))
+        return document.display_name == stored.display_name
+
     async with asyncio.timeout(20):
-        while from_document(await user.gallery.blob(f"{asset_id}/asset.json")).display_name != stored.display_name:
+        while not await mirrored():  # noqa: ASYNC110 - the mirror writes it
             await asyncio.sleep(0.05)
 
 
