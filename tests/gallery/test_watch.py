@@ -12,7 +12,7 @@ from services.gallery.adapters.changes import BATCH_ENTRIES
 from services.gallery.settings import GallerySettings
 from tests.conftest import NewDatabase
 from tests.gallery.harness import Client, Gallery, refusal, running_gallery
-from tests.gallery.watchers import CREATED, DELETED, UPDATED, Watcher, refused, watching
+from tests.gallery.watchers import CREATED, DELETED, PATIENCE, UPDATED, Watcher, refused, watching
 from tests.support.media import png
 
 PICTURE = png(8, 8)
@@ -45,8 +45,9 @@ async def log_of(user: Client, *changes: tuple[str, str]) -> None:
 
 
 async def end_of(watcher: Watcher) -> None:
-    while True:
-        await watcher.read()
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            await watcher.read()
 
 
 async def test_a_watcher_hears_what_happens_after_its_first_checkpoint(user: Client) -> None:
@@ -209,7 +210,8 @@ async def test_whoever_stands_behind_a_log_that_was_restored_and_trimmed_is_told
             if watched:
                 told = await refusal(end_of(watcher))
             else:
-                told = await refusal(refused(user, watcher.token))
+                async with asyncio.timeout(PATIENCE):
+                    told = await refusal(refused(user, watcher.token))
             assert (told.code, told.reason) == (grpc.StatusCode.OUT_OF_RANGE, "RESUME_TOKEN_EXPIRED")
         finally:
             await gallery.execute("SELECT setval('gallery.asset_change_sequence_seq', %s)", last)
