@@ -56,8 +56,9 @@ async def line_of_its_own(client: Client) -> AsyncIterator[Client]:
 
 
 async def end_of(watcher: Watcher) -> None:
-    while True:
-        await watcher.read()
+    async with asyncio.timeout(60):
+        while True:
+            await watcher.read()
 
 
 async def test_a_watcher_of_one_replica_hears_what_happens_at_another(
