@@ -30,9 +30,7 @@ class Azurite:
     def connection_string(self) -> str:
         """For signing in with the key."""
         scheme = self.url.partition(":")[0]
-        return (
-            f"DefaultEndpointsProtocol={scheme};AccountName={ACCOUNT};AccountKey={self.key};BlobEndpoint={self.url};"
-        )
+        return f"DefaultEndpointsProtocol={scheme};AccountName={ACCOUNT};AccountKey={self.key};BlobEndpoint={self.url};"
 
 
 @asynccontextmanager
