@@ -225,7 +225,12 @@ async def test_no_more_calls_than_allowed_are_at_the_provider_at_a_time(
     settings = service.settings.model_copy(update={"provider_calls": 2})
     async with running_image(settings, service.selection) as narrow:
         running = [asyncio.create_task(narrow.generate()) for _ in range(5)]
-        await asyncio.sleep(1.0)
+
+        async def called() -> bool:
+            return len(provider.received) >= 2
+
+        await until(called)
+        await asyncio.sleep(0.5)
         states = (await narrow.stub.ListImageGenerations(pb.ListImageGenerationsRequest(page_size=5))).image_generations
         assert len(provider.received) == 2
         assert sorted(pb.ImageGeneration.State.Name(one.state) for one in states) == ["PENDING"] * 3 + ["RUNNING"] * 2
