@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -22,10 +22,11 @@ from services.gallery.adapters.inventory import Inventory
 from services.gallery.adapters.journal import lock_owner
 from services.gallery.adapters.mirror import Mirror
 from services.gallery.adapters.purges import Purges
+from services.gallery.adapters.restoring import Restoring
 from services.gallery.adapters.transactions import Transactions
 from services.gallery.domain import lifecycle
 from services.gallery.domain.assets import Asset, Media, MediaType, Provenance
-from services.gallery.domain.folders import FolderId, FolderPath
+from services.gallery.domain.folders import FolderId, FolderPath, FolderRecord
 from services.gallery.domain.uploads import NewAsset
 from services.gallery.settings import GallerySettings
 from tests.conftest import NewDatabase
@@ -206,3 +207,16 @@ async def test_of_two_mirrors_each_gets_other_documents(index: Index, owner: str
         first.written += first.items
     async with mirror.assets(1000) as rest:
         assert {each.id for each in first.items}.isdisjoint({each.id for each in rest.items})
+
+
+async def test_a_restored_folder_is_written_when_it_is_missing_or_older_and_told_when_its_path_is_taken(
+    index: Index, owner: str
+) -> None:
+    restoring, now = Restoring(index.engine, Transactions(index.engine)), datetime.now(UTC)
+    first = FolderRecord(f"f-{owner}", owner, "a", 0, 1, now, now)
+    renamed = replace(first, path="b", revision=2)
+    for record in (first, renamed, first):
+        assert await restoring.folders([record]) == []
+    assert await index.count("SELECT revision FROM gallery.folder WHERE id = %s AND path = 'b'", first.id) == 2
+    rival = replace(renamed, id=f"g-{owner}")
+    assert await restoring.folders([rival]) == [rival]

@@ -127,7 +127,7 @@ async def _write_folder(connection: AsyncConnection, record: FolderRecord) -> bo
         "update_time": record.update_time,
     }
     new = insert(folder).values(id=record.id, **values).on_conflict_do_nothing()
-    if (await connection.execute(new)).rowcount:
+    if await connection.scalar(new.returning(folder.c.id)) is not None:
         return True
     present = sa.select(folder.c.id, folder.c.revision).where(
         (folder.c.id == record.id) | (folder.c.owner == record.owner) & (folder.c.path_key == path_key(record.path))
