@@ -41,7 +41,7 @@ def test_the_first_page_has_no_position() -> None:
 
 positions = st.lists(
     st.text(st.characters(exclude_characters="\0", codec="utf-8"))
-    | st.integers(-(2**63), 2**63 - 1)
+    | st.integers(-(2**63) + 1, 2**63 - 1)
     | st.datetimes(timezones=st.just(UTC)),
     min_size=1,
     max_size=4,

@@ -64,6 +64,6 @@ def is_path(text: str) -> bool:
         0 < len(text) <= 1024
         and len(segments) <= 16
         and not {"", ".", ".."} & set(segments)
-        and all(ord(character) >= 32 and ord(character) != 127 for character in text)
+        and all(ord(character) >= 32 and not 0x7F <= ord(character) <= 0x9F for character in text)
         and not (segments[0] == "folders" and len(segments) > 1 and re.fullmatch("[a-z0-9-]{1,63}", segments[1]))
     )
